@@ -1,0 +1,125 @@
+//! Claims: taking the next jobs for the workers of a server.
+
+use std::{fmt, fmt::Debug};
+
+use bson::oid::ObjectId;
+use jiff::Timestamp;
+
+use crate::{document::JobDocument, filter::Filter};
+
+/// Marks one claim of one server process, so that whoever lost it can write nothing.
+///
+/// It is made of the server document's id, which no other process ever has (containers all have
+/// the process id 1), and of a sequence number within that process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClaimToken {
+    /// The incarnation of the server.
+    pub server: ObjectId,
+    /// Counts the claims of that server.
+    pub sequence: u64,
+}
+
+impl ClaimToken {
+    /// What the stored tokens of all claims of `server` begin with.
+    pub fn prefix(server: ObjectId) -> String {
+        format!("{}:", server.to_hex())
+    }
+}
+
+impl fmt::Display for ClaimToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.server.to_hex(), self.sequence)
+    }
+}
+
+/// What a claim's holder must present with each write: the fence, together with the state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Claim {
+    /// The stored form of the [`ClaimToken`].
+    pub token: String,
+    /// The stored worker name; a Ruby server that takes a job over changes it and not the token.
+    pub worker_name: String,
+}
+
+/// A place in a limit: at most `max` running jobs hold `key` at any moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited, such as `throttle:ReportJob`.
+    pub key: String,
+    /// How many may run.
+    pub max: u32,
+}
+
+impl Limit {
+    /// Why a job is held for which this limit has no free place.
+    pub fn hold(key: &str) -> String {
+        format!("limit:{key}")
+    }
+
+    /// The stored name of the place with this number.
+    pub fn slot(key: &str, number: u32) -> String {
+        format!("{key}:{number}")
+    }
+
+    /// What the stored names of all places of a limit begin with.
+    pub fn slot_prefix(key: &str) -> String {
+        format!("{key}:")
+    }
+}
+
+/// Tells the limits of a job. A store asks for each job that it is about to hand out.
+pub trait Limits: Debug + Send + Sync {
+    /// The limits under which `job` runs; the job needs a place in each.
+    fn limits(&self, job: &JobDocument) -> Vec<Limit>;
+}
+
+/// No job has a limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLimits;
+
+impl Limits for NoLimits {
+    fn limits(&self, _job: &JobDocument) -> Vec<Limit> {
+        Vec::new()
+    }
+}
+
+/// What a server asks for.
+#[derive(Debug)]
+pub struct ClaimRequest<'a> {
+    /// The token of this claim, never used before.
+    pub token: ClaimToken,
+    /// The workers that get the jobs, in turn; at least one.
+    pub workers: &'a [String],
+    /// How many jobs at most.
+    pub count: usize,
+    /// The kinds that the server performs, aliases included, by exact name.
+    pub kinds: &'a [String],
+    /// A further condition on the jobs.
+    pub filter: Option<&'a Filter>,
+    /// How many jobs at the head to leave to other servers; ignored when nothing lies behind them.
+    pub skip: usize,
+    /// The limits that the jobs must observe.
+    pub limits: &'a dyn Limits,
+}
+
+/// What a server got.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// Jobs that are now running under the token, in the order (priority, id).
+    pub jobs: Vec<JobDocument>,
+    /// Running batches that have work to hand out; nothing was written to them.
+    pub batches: Vec<JobDocument>,
+    /// Documents that do not fit; they are failed and in nobody's way.
+    pub set_aside: Vec<SetAside>,
+    /// When the next scheduled job falls due; told only when fewer jobs than asked for were found.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A document whose envelope cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// Its id, as text since it may be of any type.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}

@@ -1,0 +1,349 @@
+//! What `perform` knows of the job that it works on.
+
+use std::{
+    any::{Any, TypeId, type_name},
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, Ordering},
+    },
+};
+
+use bson::{Document, oid::ObjectId};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    change::{Change, Guard, Patch, Refusal, Settled},
+    claim::Claim,
+    concern::{Concern, decode_state, encode_state},
+    definition::{Definition, LogLevel},
+    document::JobDocument,
+    encoding,
+    error::{Error, Result},
+    failure::{JobError, JobResult},
+    job::Job,
+    name,
+    store::Store,
+};
+
+/// The application's own state, shared by all jobs of a process, by type.
+///
+/// ```
+/// use rocketjob_core::Shared;
+///
+/// struct Pool(&'static str);
+///
+/// let shared = Shared::new().with(Pool("replica"));
+/// assert_eq!(shared.get::<Pool>().unwrap().0, "replica");
+/// assert!(shared.get::<String>().is_none());
+/// ```
+#[derive(Clone, Default)]
+pub struct Shared {
+    values: HashMap<TypeId, (&'static str, Arc<dyn Any + Send + Sync>)>,
+}
+
+impl Shared {
+    /// Nothing shared.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Shares `value`; one value of each type.
+    #[must_use]
+    pub fn with<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.values
+            .insert(TypeId::of::<T>(), (type_name::<T>(), Arc::new(value)));
+        self
+    }
+
+    /// The value of this type.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let (_, value) = self.values.get(&TypeId::of::<T>())?;
+        Arc::clone(value).downcast().ok()
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set()
+            .entries(self.values.values().map(|(name, _)| name))
+            .finish()
+    }
+}
+
+/// Why running code was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Cancelled {
+    /// The server stops: whatever is not finished is handed back.
+    Shutdown,
+    /// The claim is gone: the job was paused, aborted, deleted, requeued or taken over.
+    ClaimLost,
+}
+
+impl fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Shutdown => "the server stops",
+            Self::ClaimLost => "the claim on the job is lost",
+        })
+    }
+}
+
+/// The job that `perform` works on: who it is, whether it should go on, and how far it is.
+///
+/// Cloning it costs nothing, so that tasks which the job starts can have it.
+#[derive(Clone)]
+pub struct JobContext {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    document: JobDocument,
+    definition: &'static Definition,
+    claim: Option<Claim>,
+    store: Option<Store>,
+    shared: Shared,
+    token: CancellationToken,
+    reason: Mutex<Option<Cancelled>>,
+    percent: AtomicU8,
+    /// What is to be written with the outcome.
+    change: Mutex<Change>,
+    /// The job's own fields as the store has them.
+    stored: Mutex<Document>,
+}
+
+impl fmt::Debug for JobContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JobContext")
+            .field("id", &self.id())
+            .field("kind", &self.kind())
+            .field("attempt", &self.attempt())
+            .finish_non_exhaustive()
+    }
+}
+
+impl JobContext {
+    /// The context of a job that was claimed from `store`. For who runs jobs: a server, a test.
+    pub fn new(
+        document: JobDocument,
+        definition: &'static Definition,
+        store: Option<Store>,
+        shared: Shared,
+    ) -> Self {
+        let percent = u8::try_from(document.percent_complete())
+            .unwrap_or(0)
+            .min(100);
+        let stored = document.as_document().clone();
+        Self {
+            inner: Arc::new(Inner {
+                claim: document.claim(),
+                document,
+                definition,
+                store,
+                shared,
+                token: CancellationToken::new(),
+                reason: Mutex::new(None),
+                percent: AtomicU8::new(percent),
+                change: Mutex::new(Change::new()),
+                stored: Mutex::new(stored),
+            }),
+        }
+    }
+
+    /// The job's id.
+    pub fn id(&self) -> ObjectId {
+        self.inner.document.id()
+    }
+
+    /// The kind under which the job was stored; an alias for jobs of a renamed kind.
+    pub fn kind(&self) -> &str {
+        self.inner.document.kind()
+    }
+
+    /// Which attempt this is, from 1. What was handed back or lost does not count.
+    pub fn attempt(&self) -> u64 {
+        u64::try_from(self.inner.document.failure_count()).unwrap_or(0) + 1
+    }
+
+    /// The worker's name.
+    pub fn worker_name(&self) -> &str {
+        self.inner.document.worker_name().unwrap_or_default()
+    }
+
+    /// From which level on the job's log lines are kept, where the job says so.
+    pub fn log_level(&self) -> Option<LogLevel> {
+        self.inner.document.log_level()
+    }
+
+    /// The document as it was claimed.
+    pub fn document(&self) -> &JobDocument {
+        &self.inner.document
+    }
+
+    /// What is known of the kind.
+    pub fn definition(&self) -> &'static Definition {
+        self.inner.definition
+    }
+
+    /// The store from which the job came, to create further jobs in; none in `perform_now`.
+    pub fn store(&self) -> Option<&Store> {
+        self.inner.store.as_ref()
+    }
+
+    /// The application's own state of type `T`.
+    ///
+    /// # Errors
+    /// Fails the job when the server was started without it; the message names the type.
+    pub fn shared<T: Any + Send + Sync>(&self) -> JobResult<Arc<T>> {
+        self.inner.shared.get().ok_or_else(|| {
+            JobError::from(format!(
+                "no shared `{}`: start the server with `.shared(…)` of that type",
+                type_name::<T>()
+            ))
+        })
+    }
+
+    /// Says how far the job is, 0 to 100; more counts as 100. Costs nothing: it is written with
+    /// the outcome, and every second before.
+    pub fn progress(&self, percent: u8) {
+        self.inner
+            .percent
+            .store(percent.min(100), Ordering::Relaxed);
+    }
+
+    /// How far the job is, 0 to 100.
+    pub fn percent_complete(&self) -> u8 {
+        self.inner.percent.load(Ordering::Relaxed)
+    }
+
+    /// Whether the job should stop.
+    pub fn is_cancelled(&self) -> bool {
+        self.inner.token.is_cancelled()
+    }
+
+    /// Returns when the job should stop.
+    pub async fn cancelled(&self) {
+        self.inner.token.cancelled().await;
+    }
+
+    /// A check point: an error for `?` when the job should stop. The claim is then handed back
+    /// without using up an attempt.
+    pub fn check(&self) -> JobResult {
+        match *self.inner.reason.lock() {
+            None => Ok(()),
+            Some(reason) => Err(JobError::cancelled(reason.to_string())),
+        }
+    }
+
+    /// Tells the running code to stop. For who runs jobs.
+    pub fn cancel(&self, reason: Cancelled) {
+        self.inner.reason.lock().get_or_insert(reason);
+        self.inner.token.cancel();
+    }
+
+    /// Writes the job's changed fields and its progress now, and not only with the outcome.
+    ///
+    /// Without a store (`perform_now`) there is nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::ClaimLost`] when the job is no longer this worker's: nothing was written, and the
+    /// code should stop. [`Error::Unstorable`] when the struct does not serialize.
+    pub async fn save<J: Job + Serialize>(&self, job: &J) -> Result<()> {
+        let (Some(store), Some(claim)) = (self.store(), self.inner.claim.clone()) else {
+            return Ok(());
+        };
+        let payload = encoding::encode(self.inner.definition, job)?;
+        let mut change = payload_changes(&self.inner.stored.lock(), &payload);
+        change.put(name::PERCENT_COMPLETE, i32::from(self.percent_complete()));
+        let patch = Patch {
+            id: self.id(),
+            guard: Guard::claimed(claim),
+            change,
+        };
+        match store.settle(vec![patch.clone()]).await?.first() {
+            Some(Settled::Accepted) => {
+                patch.change.apply(&mut self.inner.stored.lock());
+                Ok(())
+            }
+            Some(Settled::Refused(Refusal::NotFound | Refusal::ClaimLost | Refusal::State(_)))
+            | None => {
+                self.cancel(Cancelled::ClaimLost);
+                Err(Error::ClaimLost { id: self.id() })
+            }
+            Some(Settled::Refused(Refusal::Existing(existing))) => Err(Error::Existing {
+                reason: "its unique key is in use".into(),
+                existing: *existing,
+            }),
+        }
+    }
+
+    /// The state that the concern `C` keeps on the job.
+    ///
+    /// # Errors
+    /// When the kind has no such concern, or the document's fields do not fit.
+    pub fn concern<C: Concern>(&self) -> Result<C::State> {
+        let concern = self.find_concern::<C>()?;
+        let mut document = self.inner.document.as_document().clone();
+        self.inner.change.lock().apply(&mut document);
+        decode_state(concern, &document)
+    }
+
+    /// Changes the state that the concern `C` keeps on the job; it is written with the outcome.
+    ///
+    /// # Errors
+    /// When the kind has no such concern, or the state does not serialize.
+    pub fn set_concern<C: Concern>(&self, state: &C::State) -> Result<()> {
+        let document = encode_state(self.find_concern::<C>()?, state)?;
+        let mut change = self.inner.change.lock();
+        for (field, value) in document {
+            change.put(field, value);
+        }
+        Ok(())
+    }
+
+    fn find_concern<C: Concern>(&self) -> Result<&'static C> {
+        let mut concerns = self.inner.definition.concerns.iter();
+        concerns
+            .find_map(|concern| concern.as_any().downcast_ref())
+            .ok_or_else(|| {
+                Error::configuration(format!(
+                    "kind `{}` has no concern `{}`",
+                    self.inner.definition.kind,
+                    type_name::<C>()
+                ))
+            })
+    }
+
+    /// What is to be written with the outcome besides the outcome itself: the fields that `perform`
+    /// changed, the concerns' states, the progress.
+    pub(crate) fn changes(&self, payload: Option<&Document>) -> Change {
+        let mut change = self.inner.change.lock().clone();
+        if let Some(payload) = payload {
+            for (field, value) in payload_changes(&self.inner.stored.lock(), payload).set {
+                change.put(field, value);
+            }
+        }
+        let percent = self.percent_complete();
+        if i64::from(percent) != self.inner.document.percent_complete() {
+            change.put(name::PERCENT_COMPLETE, i32::from(percent));
+        }
+        change
+    }
+}
+
+/// The fields of `payload` that differ from those in `stored`. One that was never set stays absent.
+pub(crate) fn payload_changes(stored: &Document, payload: &Document) -> Change {
+    let mut change = Change::new();
+    for (field, value) in payload {
+        let before = stored.get(field);
+        let absent = before.is_none() && *value == bson::Bson::Null;
+        if before != Some(value) && !absent {
+            change.put(field, value.clone());
+        }
+    }
+    change
+}

@@ -1,0 +1,87 @@
+//! The model, the rules and the storage traits of [Rocket Job](https://docs.rs/rocketjob).
+//!
+//! No database, no thread and no macro logic lives here: stores implement [`Storage`], servers run
+//! what [`Registry`] holds, and the derive writes a [`Definition`] for each kind of job. Programs
+//! use the crate `rocketjob`, which re-exports what they need; who writes a store or a concern
+//! finds the traits here.
+
+mod change;
+mod claim;
+mod clock;
+mod concern;
+mod context;
+mod definition;
+mod document;
+mod encoding;
+mod error;
+mod event;
+mod failure;
+mod field;
+mod filter;
+mod find;
+mod handle;
+mod job;
+mod limit;
+mod memory;
+pub mod name;
+mod new_job;
+mod perform;
+mod registry;
+mod server;
+mod settlement;
+mod singleton;
+mod slice;
+mod state;
+mod storage;
+mod store;
+mod successor;
+mod transition;
+
+pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
+pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
+pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
+pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
+pub use context::{Cancelled, JobContext, Shared};
+pub use definition::{DEFAULT_PRIORITY, Definition, LogLevel, PublishedDefinition, PublishedField};
+pub use document::JobDocument;
+pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
+pub use error::{BoxError, Error, Problem, Result, ValidationFailed};
+pub use event::{Event, EventCursor};
+pub use failure::{
+    FailJob, JobError, JobFailure, JobResult, PANIC, PLAIN_MESSAGE, UNDECODABLE, Wish,
+};
+pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
+pub use filter::{Cursor, DEFAULT_LIMIT, Filter, Query, ReadFrom, Sort, compare, equal};
+pub use find::{FindJob, JobQuery, StateCounts};
+pub use handle::{JobHandle, run_now, steer};
+pub use job::{Job, Perform};
+pub use limit::{places, release_free_places};
+pub use memory::MemoryStore;
+pub use new_job::{CreateJob, NewJob, PerformedJob, after};
+pub use perform::{Handler, Performed};
+pub use registry::{Registration, Registry};
+pub use server::{Heartbeat, ServerDocument, ServerState};
+pub use settlement::{Outcome, Settlement, Settling};
+pub use singleton::{SINGLETON_REASON, Singleton};
+pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
+pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
+pub use storage::{EventStore, JobStore, ServerStore, Storage};
+pub use store::{AsStore, Store};
+pub use successor::{create_successors, recover_successors};
+
+/// What the code that the derive writes refers to; no part of the public interface.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory::submit;
+
+    pub use crate::{
+        concern::ErasedConcern,
+        definition::{Definition, LogLevel},
+        encoding::default_value,
+        error::ValidationFailed,
+        field::FieldDefinition,
+        job::{Job, NoRules, Perform, Probe, Unknown},
+        registry::Registration,
+        singleton::Singleton,
+    };
+}

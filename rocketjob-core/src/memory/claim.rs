@@ -1,0 +1,204 @@
+//! Claims: the next jobs in the order (priority, id), merged from the ready sets of all kinds.
+
+use std::{cmp::Reverse, collections::BTreeSet, collections::BinaryHeap};
+
+use bson::{Bson, Document};
+use jiff::Timestamp;
+
+use super::{
+    index::{self, Index, Key, Place},
+    jobs::Jobs,
+};
+use crate::{
+    change::Change,
+    claim::{ClaimRequest, Claimed, Limit, SetAside},
+    document::JobDocument,
+    encoding::{date, timestamp},
+    error::Error,
+    failure::{JobFailure, UNDECODABLE},
+    name,
+    state::State,
+};
+
+/// Takes up to `count` jobs and batches. Costs as much as there are kinds and jobs asked for,
+/// whatever else is in the store.
+pub(super) fn claim(jobs: &mut Jobs, request: &ClaimRequest<'_>, now: Timestamp) -> Claimed {
+    let mut claimed = Claimed::default();
+    let mut found = 0;
+    let mut candidates = Candidates::behind_skipped(jobs, request, now);
+    while found < request.count {
+        let Some(key) = candidates.next(jobs) else {
+            break;
+        };
+        let Some(document) = jobs.get(&key) else {
+            continue;
+        };
+        let joinable = index::is_joinable(document);
+        match JobDocument::new(document.clone()) {
+            Ok(batch) if joinable => {
+                claimed.batches.push(batch);
+                found += 1;
+            }
+            Ok(job) => {
+                if let Some(job) = start(jobs, &job, claimed.jobs.len(), request, now) {
+                    claimed.jobs.push(job);
+                    found += 1;
+                }
+            }
+            Err(error) => claimed.set_aside.push(set_aside(jobs, &key, error, now)),
+        }
+    }
+    if found < request.count {
+        claimed.next_due = next_due(&jobs.index);
+    }
+    claimed
+}
+
+/// Lets `job` run as the claim's job number `number`, or holds it when a limit has no free place.
+fn start(
+    jobs: &mut Jobs,
+    job: &JobDocument,
+    number: usize,
+    request: &ClaimRequest<'_>,
+    now: Timestamp,
+) -> Option<JobDocument> {
+    let worker_name = request.workers.get(number % request.workers.len().max(1))?;
+    let key = Key::Object(job.id());
+    let change = match places(&jobs.index, &request.limits.limits(job)) {
+        Err(full) => Change::new()
+            .set(name::HOLD, Limit::hold(full))
+            .unset(name::READY),
+        Ok(slots) => {
+            let change = Change::new()
+                .set(name::STATE, State::Running.as_str())
+                .set(name::CLAIM, request.token.to_string())
+                .set(name::WORKER_NAME, worker_name)
+                .set(name::STARTED_AT, date(now))
+                .unset(name::READY)
+                .unset(name::HOLD);
+            if slots.is_empty() {
+                change.unset(name::SLOTS)
+            } else {
+                change.set(name::SLOTS, slots)
+            }
+        }
+    };
+    jobs.change(&key, &change);
+    jobs.get(&key)
+        .and_then(|document| JobDocument::new(document.clone()).ok())
+        .filter(|job| job.state() == State::Running)
+}
+
+/// A free slot in each of `limits`, or the key of the first that has none.
+fn places<'l>(index: &Index, limits: &'l [Limit]) -> Result<Vec<String>, &'l str> {
+    let mut slots: Vec<String> = Vec::new();
+    for limit in limits {
+        let free = (0..limit.max)
+            .map(|number| Limit::slot(&limit.key, number))
+            .find(|slot| index.slots.is_empty(slot) && !slots.contains(slot));
+        slots.push(free.ok_or(limit.key.as_str())?);
+    }
+    Ok(slots)
+}
+
+/// Fails a document that cannot be read, so that it is in nobody's way.
+fn set_aside(jobs: &mut Jobs, key: &Key, error: Error, now: Timestamp) -> SetAside {
+    let aside = match error {
+        Error::Undecodable { id, reason, .. } => SetAside { id, reason },
+        other => SetAside {
+            id: match key {
+                Key::Object(id) => id.to_hex(),
+                Key::Other(id) => id.clone(),
+            },
+            reason: other.to_string(),
+        },
+    };
+    let failure = JobFailure {
+        class_name: UNDECODABLE.into(),
+        message: aside.reason.clone(),
+        backtrace: Vec::new(),
+        worker_name: None,
+    };
+    let change = Change::new()
+        .set(name::STATE, State::Failed.as_str())
+        .set(name::EXCEPTION, failure.to_document())
+        .set(name::COMPLETED_AT, date(now))
+        .unset(name::READY)
+        .unset(name::HOLD);
+    jobs.change(key, &change);
+    aside
+}
+
+fn next_due(index: &Index) -> Option<Timestamp> {
+    let (due, _) = index.due.first()?;
+    timestamp(bson::DateTime::from_millis(*due))
+}
+
+/// The jobs that a claim may take, in order. Changes to the store between two calls do no harm.
+struct Candidates<'r> {
+    request: &'r ClaimRequest<'r>,
+    now: Timestamp,
+    /// The first place of each kind that has not been looked at.
+    heads: BinaryHeap<Reverse<(Place, &'r str)>>,
+}
+
+impl<'r> Candidates<'r> {
+    /// Those behind the first `skip`, or all when nothing lies behind them.
+    fn behind_skipped(jobs: &Jobs, request: &'r ClaimRequest<'r>, now: Timestamp) -> Self {
+        let mut candidates = Self::all(jobs, request, now);
+        for _ in 0..request.skip {
+            candidates.next(jobs);
+        }
+        let rest = candidates.heads.clone();
+        if request.skip > 0 && candidates.next(jobs).is_none() {
+            return Self::all(jobs, request, now);
+        }
+        candidates.heads = rest;
+        candidates
+    }
+
+    fn all(jobs: &Jobs, request: &'r ClaimRequest<'r>, now: Timestamp) -> Self {
+        let kinds: BTreeSet<&str> = request.kinds.iter().map(String::as_str).collect();
+        let heads = kinds
+            .into_iter()
+            .filter_map(|kind| {
+                let first = jobs.index.ready.iter(kind).next()?;
+                Some(Reverse((first.clone(), kind)))
+            })
+            .collect();
+        Self {
+            request,
+            now,
+            heads,
+        }
+    }
+
+    fn next(&mut self, jobs: &Jobs) -> Option<Key> {
+        while let Some(Reverse((place, kind))) = self.heads.pop() {
+            if let Some(next) = jobs.index.ready.behind(kind, Some(&place)).next() {
+                self.heads.push(Reverse((next.clone(), kind)));
+            }
+            let (_, key) = place;
+            if jobs
+                .get(&key)
+                .is_some_and(|document| self.is_eligible(document))
+            {
+                return Some(key);
+            }
+        }
+        None
+    }
+
+    fn is_eligible(&self, document: &Document) -> bool {
+        let due = match document.get(name::RUN_AT) {
+            None | Some(Bson::Null) => true,
+            Some(Bson::DateTime(run_at)) => run_at.timestamp_millis() <= self.now.as_millisecond(),
+            Some(_) => false,
+        };
+        (due || index::is_joinable(document))
+            && self
+                .request
+                .filter
+                .is_none_or(|filter| filter.matches(document))
+    }
+}

@@ -1,0 +1,143 @@
+//! [`JobStore`] in memory.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bson::oid::ObjectId;
+use jiff::Timestamp;
+
+use super::{MemoryStore, claim, find, index};
+use crate::{
+    change::{Insertion, Patch, Refusal, Settled},
+    claim::{ClaimRequest, Claimed},
+    document::JobDocument,
+    error::Result,
+    filter::{Filter, Query, ReadFrom},
+    name,
+    state::State,
+    storage::JobStore,
+};
+
+#[async_trait]
+impl JobStore for MemoryStore {
+    fn now(&self) -> Timestamp {
+        self.time()
+    }
+
+    fn next_id(&self) -> ObjectId {
+        self.mint()
+    }
+
+    fn address(&self) -> String {
+        "memory://".into()
+    }
+
+    async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
+        let any_ready = jobs.iter().any(JobDocument::is_ready);
+        let insertions = {
+            let mut data = self.data();
+            jobs.into_iter().map(|job| data.jobs.insert(job)).collect()
+        };
+        if any_ready {
+            self.ring();
+        }
+        Ok(insertions)
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        let now = self.time();
+        Ok(claim::claim(&mut self.data().jobs, request, now))
+    }
+
+    async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
+        let settled = {
+            let mut data = self.data();
+            patches
+                .iter()
+                .map(|patch| data.jobs.settle(patch))
+                .collect()
+        };
+        if patches.iter().any(makes_ready) {
+            self.ring();
+        }
+        Ok(settled)
+    }
+
+    async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
+        let written = self.data().jobs.patch(&patch);
+        match written {
+            Err(refusal) => Ok(Err(refusal)),
+            Ok(written) => {
+                if makes_ready(&patch) {
+                    self.ring();
+                }
+                JobDocument::new(written.after.unwrap_or(written.before)).map(Ok)
+            }
+        }
+    }
+
+    async fn promote(&self, limit: usize) -> Result<u64> {
+        let now = self.time();
+        let promoted = self.data().jobs.promote(limit, now);
+        if promoted > 0 {
+            self.ring();
+        }
+        Ok(promoted)
+    }
+
+    async fn release(&self, hold: &str, count: usize) -> Result<u64> {
+        let released = self.data().jobs.release(hold, count);
+        if released > 0 {
+            self.ring();
+        }
+        Ok(released)
+    }
+
+    async fn claims_of(
+        &self,
+        server: ObjectId,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<JobDocument>> {
+        Ok(self.data().jobs.claims_of(server, after, limit))
+    }
+
+    async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
+        let document = self.raw(id);
+        document.map(JobDocument::new).transpose()
+    }
+
+    async fn find(&self, query: &Query) -> Result<Vec<JobDocument>> {
+        Ok(find::find(&self.data().jobs, query))
+    }
+
+    async fn count(&self, filter: &Filter, _read_from: ReadFrom) -> Result<u64> {
+        Ok(self.data().jobs.matching(filter).count() as u64)
+    }
+
+    async fn count_by_state(
+        &self,
+        filter: &Filter,
+        _read_from: ReadFrom,
+    ) -> Result<BTreeMap<State, u64>> {
+        let mut counts = BTreeMap::new();
+        for (_, document) in self.data().jobs.matching(filter) {
+            if let Some(state) = index::state(document) {
+                *counts.entry(state).or_insert(0) += 1;
+            }
+        }
+        Ok(counts)
+    }
+
+    async fn delete(&self, filter: &Filter) -> Result<u64> {
+        Ok(self.data().jobs.delete(filter))
+    }
+
+    async fn work_ready(&self) {
+        self.0.work_ready.notified().await;
+    }
+}
+
+fn makes_ready(patch: &Patch) -> bool {
+    patch.change.set.get_bool(name::READY).unwrap_or(false)
+}

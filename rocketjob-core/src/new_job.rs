@@ -1,0 +1,427 @@
+//! A job on its way into a store.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use jiff::Timestamp;
+
+use crate::{
+    change::{Change, Insertion},
+    clock::{Clock, IdSource, SystemClock, later},
+    concern::{Concern, UniqueScope, encode_state},
+    context::{JobContext, Shared},
+    definition::{Definition, LogLevel},
+    document::JobDocument,
+    encoding::{date, encode},
+    error::{Error, Result, ValidationFailed},
+    handle::JobHandle,
+    job::{Job, Perform},
+    name, perform,
+    state::State,
+    storage::JobStore,
+    store::AsStore,
+    transition,
+};
+
+/// The worker name of a job that is performed in place; the original's.
+const INLINE_WORKER: &str = "inline:0:0";
+
+/// How many jobs of `create_many` go to the store in one call.
+const INSERT_GROUP: usize = 1000;
+
+/// A job with what is to be said of it besides its own fields. Made by the methods of
+/// [`CreateJob`], which every job has.
+#[derive(Debug, Clone)]
+pub struct NewJob<T> {
+    job: T,
+    id: Option<ObjectId>,
+    envelope: Document,
+    concerns: Vec<(&'static str, Document)>,
+    problems: ValidationFailed,
+}
+
+impl<T: Job> From<T> for NewJob<T> {
+    fn from(job: T) -> Self {
+        Self {
+            job,
+            id: None,
+            envelope: Document::new(),
+            concerns: Vec::new(),
+            problems: ValidationFailed::new(),
+        }
+    }
+}
+
+impl<T: Job> NewJob<T> {
+    fn with(mut self, field: &str, value: impl Into<Bson>) -> Self {
+        self.envelope.insert(field, value);
+        self
+    }
+
+    /// 1 (first) to 100 (last), in place of the kind's priority.
+    #[must_use]
+    pub fn priority(self, priority: u8) -> Self {
+        self.with(name::PRIORITY, i32::from(priority))
+    }
+
+    /// Free text for people.
+    #[must_use]
+    pub fn description(self, description: impl Into<String>) -> Self {
+        self.with(name::DESCRIPTION, description.into())
+    }
+
+    /// Not to be started before `time`.
+    #[must_use]
+    pub fn run_at(self, time: Timestamp) -> Self {
+        self.with(name::RUN_AT, date(time))
+    }
+
+    /// Not to be started after `time`: it is then discarded.
+    #[must_use]
+    pub fn expires_at(self, time: Timestamp) -> Self {
+        self.with(name::EXPIRES_AT, date(time))
+    }
+
+    /// From which level on the job's own log lines are kept.
+    #[must_use]
+    pub fn log_level(self, level: LogLevel) -> Self {
+        self.with(name::LOG_LEVEL, level.as_str())
+    }
+
+    /// Whether the job stays in the store when it completes.
+    #[must_use]
+    pub fn keep_completed(self, keep: bool) -> Self {
+        self.with(name::DESTROY_ON_COMPLETE, !keep)
+    }
+
+    /// The group whose running jobs are counted together.
+    #[must_use]
+    pub fn throttle_group(self, group: impl Into<String>) -> Self {
+        self.with(name::THROTTLE_GROUP, group.into())
+    }
+
+    /// The state that the concern `C` begins with, in place of the attribute's.
+    #[must_use]
+    pub fn concern<C: Concern>(mut self, state: &C::State) -> Self {
+        let concerns = T::DEFINITION.concerns;
+        match concerns
+            .iter()
+            .find_map(|concern| concern.as_any().downcast_ref::<C>())
+        {
+            None => {
+                let wanted = std::any::type_name::<C>();
+                self.problems.add(
+                    wanted,
+                    format!("is no concern of kind `{}`", T::DEFINITION.kind),
+                );
+            }
+            Some(concern) => match encode_state(concern, state) {
+                Ok(document) => self.concerns.push((Concern::name(concern), document)),
+                Err(error) => self.problems.add(Concern::name(concern), error.to_string()),
+            },
+        }
+        self
+    }
+
+    /// The job's own fields.
+    pub fn job(&self) -> &T {
+        &self.job
+    }
+
+    /// The document as it would be inserted into `store` now, validated.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a rule is broken, [`Error::Unstorable`] when the struct cannot be
+    /// stored.
+    pub fn prepare(&self, store: &(impl JobStore + ?Sized)) -> Result<JobDocument> {
+        self.prepare_at(store.now(), self.id.unwrap_or_else(|| store.next_id()))
+    }
+
+    fn prepare_at(&self, now: Timestamp, id: ObjectId) -> Result<JobDocument> {
+        let definition = T::DEFINITION;
+        let mut document = doc! { name::ID: id, name::STATE: State::Queued.as_str() };
+        document.extend(doc! { name::FAILURE_COUNT: 0, name::PERCENT_COMPLETE: 0 });
+        document.extend(encode(definition, &self.job)?);
+        for concern in definition.concerns {
+            document.extend(concern.initial_state()?);
+        }
+        for (_, state) in &self.concerns {
+            document.extend(state.clone());
+        }
+        document.insert(name::DESCRIPTION, definition.description);
+        document.insert(name::PRIORITY, i32::from(definition.priority));
+        document.insert(name::DESTROY_ON_COMPLETE, !definition.keep_completed);
+        document.insert(name::CREATED_AT, date(now));
+        document.insert(name::KIND, definition.kind);
+        document.insert(name::LOG_LEVEL, definition.log_level.map(LogLevel::as_str));
+        document.insert(
+            name::EXPIRES_AT,
+            definition
+                .expires_in
+                .map(|duration| date(later(now, duration))),
+        );
+        document.extend(self.envelope.clone());
+        // `None` is absent in a new document.
+        let document: Document = document
+            .into_iter()
+            .filter(|(_, value)| *value != Bson::Null)
+            .collect();
+        let job = JobDocument::new(document)?;
+        validate(&self.job, &job, self.problems.clone())?;
+        marked(T::DEFINITION, job, now)
+    }
+
+    /// Stores the job.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a rule is broken, [`Error::Existing`] when a job with its unique key
+    /// is active; nothing is stored then.
+    pub async fn create(self, store: &impl AsStore) -> Result<JobHandle<T>> {
+        let store = store.as_store();
+        let document = self.prepare(&*store)?;
+        let outcome = store.insert(vec![document.clone()]).await?;
+        inserted(outcome.first().copied(), &document)?;
+        tracing::debug!(id = %document.id(), kind = document.kind(), "created");
+        Ok(JobHandle::new(store, document, self.job))
+    }
+
+    /// Performs the job here and now, without any store: no server, no database, no limits.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a rule is broken; [`Error::Failed`] with what `perform` returned, or
+    /// with its panic.
+    pub async fn perform_now(self) -> Result<PerformedJob<T>>
+    where
+        T: Perform,
+    {
+        self.perform_now_with(Shared::new()).await
+    }
+
+    /// Like [`perform_now`](Self::perform_now), with the application's own shared state.
+    pub async fn perform_now_with(self, shared: Shared) -> Result<PerformedJob<T>>
+    where
+        T: Perform,
+    {
+        let clock = SystemClock;
+        let id = self.id.unwrap_or_else(|| IdSource::new().next(clock.now()));
+        let mut document = self.prepare_at(clock.now(), id)?.into_document();
+        document.extend(doc! {
+            name::STATE: State::Running.as_str(),
+            name::STARTED_AT: date(clock.now()),
+            name::WORKER_NAME: INLINE_WORKER,
+        });
+        document.remove(name::READY);
+        document.remove(name::HOLD);
+        let context = JobContext::new(JobDocument::new(document)?, T::DEFINITION, None, shared);
+        let mut job = self.job;
+        let performed = perform::perform(&mut job, &context).await;
+        let failure = performed
+            .result
+            .as_ref()
+            .err()
+            .map(|error| error.failure().clone());
+        if let Some(failure) = failure {
+            return Err(Error::Failed(failure));
+        }
+        let mut document = context.document().as_document().clone();
+        let mut change = performed.change;
+        transition::complete(&mut change, clock.now());
+        change.apply(&mut document);
+        Ok(PerformedJob {
+            job,
+            document: JobDocument::new(document)?,
+        })
+    }
+}
+
+/// Adds the marks of a new job: its unique keys, ready or held.
+fn marked(definition: &Definition, job: JobDocument, now: Timestamp) -> Result<JobDocument> {
+    let mut hold = None;
+    let mut change = Change::new();
+    for concern in definition.concerns {
+        if let Some(unique) = concern.unique_key(&job)? {
+            let field = match unique.scope {
+                UniqueScope::Active => name::UNIQUE_KEY,
+                UniqueScope::Unfinished => name::UNFINISHED_KEY,
+            };
+            change.put(field, unique.key);
+            change.put(name::UNIQUE_REASON, unique.reason);
+        }
+        hold = hold.or(concern.hold(&job, now)?);
+    }
+    transition::mark(&mut change, job.run_at(), hold, now);
+    let mut document = job.into_document();
+    change.apply(&mut document);
+    JobDocument::new(document)
+}
+
+/// Checks everything that a job's kind has to say against it.
+pub(crate) fn validate<T: Job>(
+    job: &T,
+    document: &JobDocument,
+    mut problems: ValidationFailed,
+) -> Result<()> {
+    if !(1..=100).contains(&document.priority()) {
+        problems.add(
+            name::PRIORITY,
+            format!("must lie between 1 and 100, and is {}", document.priority()),
+        );
+    }
+    job.check_rules(&mut problems);
+    for concern in T::DEFINITION.concerns {
+        concern.validate(document, &mut problems);
+    }
+    problems.into_result()
+}
+
+fn inserted(outcome: Option<Insertion>, document: &JobDocument) -> Result<()> {
+    match outcome {
+        // The job itself, from an earlier try whose answer was lost.
+        Some(Insertion::Existing(existing)) if existing != document.id() => Err(Error::Existing {
+            reason: unique_reason(document),
+            existing,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What a second holder of the job's unique key is told.
+pub(crate) fn unique_reason(document: &JobDocument) -> String {
+    match document.get(name::UNIQUE_REASON) {
+        Some(Bson::String(reason)) => reason.clone(),
+        _ => "another job holds its unique key".into(),
+    }
+}
+
+/// A job that was performed in place. Dereferences to the struct.
+#[derive(Debug, Clone)]
+pub struct PerformedJob<T> {
+    job: T,
+    document: JobDocument,
+}
+
+impl<T> PerformedJob<T> {
+    /// The document as a store would hold it now.
+    pub fn document(&self) -> &JobDocument {
+        &self.document
+    }
+
+    /// The struct, given away.
+    pub fn into_job(self) -> T {
+        self.job
+    }
+}
+
+impl<T> std::ops::Deref for PerformedJob<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.job
+    }
+}
+
+/// What every job can do before it is stored.
+///
+/// ```ignore
+/// let job = ReportJob { week: None }.priority(5).run_at(tomorrow).create(&store).await?;
+/// ```
+#[expect(
+    async_fn_in_trait,
+    reason = "implemented for every job here, and nowhere else"
+)]
+pub trait CreateJob: Job {
+    /// See [`NewJob::priority`].
+    fn priority(self, priority: u8) -> NewJob<Self> {
+        NewJob::from(self).priority(priority)
+    }
+
+    /// See [`NewJob::description`].
+    fn description(self, description: impl Into<String>) -> NewJob<Self> {
+        NewJob::from(self).description(description)
+    }
+
+    /// See [`NewJob::run_at`].
+    fn run_at(self, time: Timestamp) -> NewJob<Self> {
+        NewJob::from(self).run_at(time)
+    }
+
+    /// See [`NewJob::expires_at`].
+    fn expires_at(self, time: Timestamp) -> NewJob<Self> {
+        NewJob::from(self).expires_at(time)
+    }
+
+    /// See [`NewJob::log_level`].
+    fn log_level(self, level: LogLevel) -> NewJob<Self> {
+        NewJob::from(self).log_level(level)
+    }
+
+    /// See [`NewJob::keep_completed`].
+    fn keep_completed(self, keep: bool) -> NewJob<Self> {
+        NewJob::from(self).keep_completed(keep)
+    }
+
+    /// See [`NewJob::throttle_group`].
+    fn throttle_group(self, group: impl Into<String>) -> NewJob<Self> {
+        NewJob::from(self).throttle_group(group)
+    }
+
+    /// See [`NewJob::concern`].
+    fn concern<C: Concern>(self, state: &C::State) -> NewJob<Self> {
+        NewJob::from(self).concern::<C>(state)
+    }
+
+    /// See [`NewJob::create`].
+    async fn create(self, store: &impl AsStore) -> Result<JobHandle<Self>> {
+        NewJob::from(self).create(store).await
+    }
+
+    /// See [`NewJob::perform_now`].
+    async fn perform_now(self) -> Result<PerformedJob<Self>>
+    where
+        Self: Perform,
+    {
+        NewJob::from(self).perform_now().await
+    }
+
+    /// Stores many jobs of the kind in few round trips, in their order, and says for each what
+    /// became of it: a handle, or [`Error::Existing`].
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Unstorable`] before anything is stored. After an error of
+    /// the store some jobs may be stored and others not.
+    async fn create_many<J>(
+        store: &impl AsStore,
+        jobs: impl IntoIterator<Item = J>,
+    ) -> Result<Vec<Result<JobHandle<Self>>>>
+    where
+        J: Into<NewJob<Self>>,
+    {
+        let store = store.as_store();
+        let mut prepared = Vec::new();
+        for job in jobs {
+            let job: NewJob<Self> = job.into();
+            prepared.push((job.prepare(&*store)?, job.job));
+        }
+        let mut handles = Vec::with_capacity(prepared.len());
+        let mut rest = prepared.into_iter();
+        loop {
+            let group: Vec<_> = rest.by_ref().take(INSERT_GROUP).collect();
+            if group.is_empty() {
+                return Ok(handles);
+            }
+            let documents = group.iter().map(|(document, _)| document.clone()).collect();
+            let outcomes = store.insert(documents).await?;
+            for ((document, job), outcome) in group.into_iter().zip(outcomes) {
+                let handle = inserted(Some(outcome), &document);
+                handles.push(handle.map(|()| JobHandle::new(store.clone(), document, job)));
+            }
+        }
+    }
+}
+
+impl<T: Job> CreateJob for T {}
+
+/// How long after now, for `run_at` and `expires_at`, in the store's time.
+pub fn after(store: &impl AsStore, duration: Duration) -> Timestamp {
+    later(store.as_store().now(), duration)
+}

@@ -1,0 +1,166 @@
+//! The storage traits: the operations of the domain that a store makes durable and atomic.
+//!
+//! Policy (when to retry, which limit holds, what a claim's outcome means) is computed in this
+//! crate and passed in; a store only keeps it. All methods are mandatory. Each comment states the
+//! atomicity that the method promises, and `rocketjob-testing` has a named test for each promise.
+//!
+//! An error of any method leaves it open whether the operation happened. Every method may be
+//! repeated with the same arguments: `insert` by the ids, writes by their guards.
+
+use std::{collections::BTreeMap, fmt::Debug};
+
+use async_trait::async_trait;
+use bson::oid::ObjectId;
+use jiff::Timestamp;
+
+use crate::{
+    change::{Insertion, Patch, Refusal, Settled},
+    claim::{ClaimRequest, Claimed},
+    document::JobDocument,
+    error::Result,
+    event::{Event, EventCursor},
+    filter::{Filter, Query, ReadFrom},
+    server::{ServerDocument, ServerState},
+    state::State,
+};
+
+/// A store of jobs, servers and events. `Store` holds any of them.
+pub trait Storage: JobStore + ServerStore + EventStore {}
+
+impl<S: JobStore + ServerStore + EventStore> Storage for S {}
+
+/// Keeps jobs.
+#[async_trait]
+pub trait JobStore: Debug + Send + Sync + 'static {
+    /// The store's time now, in whole milliseconds: every due time and time stamp is judged by it.
+    fn now(&self) -> Timestamp;
+
+    /// The next id of this producer: first in, first out.
+    fn next_id(&self) -> ObjectId;
+
+    /// What this store is, for logs and people; never contains a password.
+    fn address(&self) -> String;
+
+    /// Adds jobs, and says for each what became of it, in the same order.
+    ///
+    /// Atomic for each job, together with its unique keys: of any number of concurrent inserts
+    /// with one key, one wins while the key is in use. Not atomic as a group. A job whose `_id`
+    /// exists already is not written again and reported as existing with its own id.
+    async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>>;
+
+    /// Takes the next jobs for the workers of one server.
+    ///
+    /// The jobs are those that are ready, queued, due, of the given kinds and match the filter, by
+    /// (priority, id) behind the first `skip`. Each is set to running in one atomic step with its
+    /// token, worker, `started_at` and slots: two concurrent calls never return the same job, and
+    /// no limit is exceeded even for a moment. A job without a free place in a limit is held (see
+    /// [`Limit::hold`](crate::Limit::hold)) and stays queued. `ready` never counts without `state`
+    /// and `run_at`. An undecodable document is failed and reported, and nothing else suffers.
+    /// Costs the same whatever the length of the queue.
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed>;
+
+    /// Writes outcomes and other changes of claimed jobs, and says for each what became of it, in
+    /// the same order.
+    ///
+    /// Atomic for each patch: its guard is checked and its change made in one step, durably when
+    /// the call returns. Not atomic as a group. A slot is free as soon as the state is no longer
+    /// running. A patch that was made by an earlier try with the same claim is accepted.
+    async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>>;
+
+    /// Makes one change and returns the job after it (before it, for a deletion).
+    ///
+    /// Atomic and durable like [`settle`](Self::settle). The inner result says why it was refused.
+    async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>>;
+
+    /// Makes scheduled jobs that have fallen due ready, and adopts queued jobs that the original
+    /// wrote, which carry no mark at all. Says how many were touched, at most `limit`.
+    ///
+    /// Atomic for each job; any number of servers may do it at the same time. A held job whose
+    /// `run_at` was cleared counts as due.
+    async fn promote(&self, limit: usize) -> Result<u64>;
+
+    /// Makes up to `count` queued jobs that are held for `hold` ready, by (priority, id), and says
+    /// how many. Atomic for each job.
+    async fn release(&self, hold: &str, count: usize) -> Result<u64>;
+
+    /// Running jobs that are claimed by the server `server`, in the order of their ids after
+    /// `after`, at most `limit`. Reads only; from the primary.
+    async fn claims_of(
+        &self,
+        server: ObjectId,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<JobDocument>>;
+
+    /// The job with this id. From the primary.
+    async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>>;
+
+    /// The jobs that a query asks for. Undecodable documents are left out.
+    async fn find(&self, query: &Query) -> Result<Vec<JobDocument>>;
+
+    /// How many jobs meet `filter`.
+    async fn count(&self, filter: &Filter, read_from: ReadFrom) -> Result<u64>;
+
+    /// How many jobs that meet `filter` are in each state; states without any are left out.
+    async fn count_by_state(
+        &self,
+        filter: &Filter,
+        read_from: ReadFrom,
+    ) -> Result<BTreeMap<State, u64>>;
+
+    /// Deletes the jobs that meet `filter`, except running ones, and says how many. Atomic for
+    /// each job.
+    async fn delete(&self, filter: &Filter) -> Result<u64>;
+
+    /// Returns when work may have become ready since the call before, and otherwise never. Told to
+    /// one waiter or to all, early, late, or not at all: who waits also polls.
+    async fn work_ready(&self);
+}
+
+/// Keeps server documents.
+#[async_trait]
+pub trait ServerStore: Send + Sync {
+    /// Registers a server.
+    ///
+    /// # Errors
+    /// [`Error::ServerNameTaken`](crate::Error::ServerNameTaken) when another document has the
+    /// name; of two concurrent calls with one name, one wins.
+    async fn insert_server(&self, server: &ServerDocument) -> Result<()>;
+
+    /// Writes a sign of life: the store's time, the number of workers, the counter grown by one.
+    /// Returns the document after it, or `None` when it is gone: then the server has been declared
+    /// dead. Atomic.
+    async fn heartbeat(&self, id: ObjectId, workers: u32) -> Result<Option<ServerDocument>>;
+
+    /// Changes a server's state when it is in one of `from`, and says whether it did. Atomic.
+    async fn set_server_state(
+        &self,
+        id: ObjectId,
+        from: &[ServerState],
+        to: ServerState,
+    ) -> Result<bool>;
+
+    /// Changes how many workers a server should have, and says whether it exists. Atomic.
+    async fn set_max_workers(&self, id: ObjectId, max_workers: u32) -> Result<bool>;
+
+    /// All servers, in the order of their ids, with those that the original registered.
+    async fn servers(&self) -> Result<Vec<ServerDocument>>;
+
+    /// Removes a server's document, and says whether it was there. Its claims are not touched.
+    async fn remove_server(&self, id: ObjectId) -> Result<bool>;
+}
+
+/// Carries events.
+#[async_trait]
+pub trait EventStore: Send + Sync {
+    /// Publishes an event: subscribers of all processes get it. Atomic.
+    async fn publish(&self, event: &Event) -> Result<()>;
+
+    /// The place behind all events so far: where a new subscriber begins.
+    async fn event_end(&self) -> Result<EventCursor>;
+
+    /// Events that were published behind `after`, in the order of publication as far as the store
+    /// knows it, at most `limit`, with the place behind them. No event is left out; one may come
+    /// twice.
+    async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)>;
+}

@@ -1,0 +1,60 @@
+//! Successors: jobs that exist because another one was settled.
+//!
+//! They are stored in the settled document, ids and all, in the same write; then created; then
+//! removed from it. A crash in between leaves them there, and any server goes on: creating a job
+//! whose id exists does nothing. So a chain neither breaks nor forks, without a transaction.
+
+use bson::{Bson, oid::ObjectId};
+
+use crate::{
+    change::{Change, Guard, Patch},
+    document::JobDocument,
+    error::Result,
+    filter::{Filter, Query},
+    name,
+    state::State,
+    storage::Storage,
+};
+
+/// Creates the successors of the settled job `id`, and removes what then has no purpose: their
+/// copies, and the document of a completed job that is not kept.
+pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> {
+    let Some(job) = store.get(id).await? else {
+        return Ok(());
+    };
+    let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
+        return Ok(());
+    };
+    let mut documents = Vec::with_capacity(successors.len());
+    for successor in successors {
+        match successor {
+            Bson::Document(document) => documents.push(JobDocument::new(document.clone())?),
+            other => tracing::error!(%id, ?other, "a successor is no document: it is dropped"),
+        }
+    }
+    store.insert(documents).await?;
+    let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors.clone()));
+    let ended = job.state() == State::Completed && job.destroy_on_complete();
+    let change = if ended {
+        Change::delete()
+    } else {
+        Change::new().unset(name::SUCCESSORS)
+    };
+    // Refused when another server was faster, which is as good.
+    let guard = Guard::states([job.state()]).matching(unchanged);
+    let _ = store.update(Patch { id, guard, change }).await?;
+    Ok(())
+}
+
+/// Creates successors whose creation was interrupted, of at most `limit` jobs, and says of how many.
+pub async fn recover_successors(store: &dyn Storage, limit: usize) -> Result<usize> {
+    let query = Query {
+        limit,
+        ..Query::new(Filter::exists(name::SUCCESSORS))
+    };
+    let pending = store.find(&query).await?;
+    for job in &pending {
+        create_successors(store, job.id()).await?;
+    }
+    Ok(pending.len())
+}
