@@ -1,0 +1,115 @@
+//! The derive macro of Rocket Job.
+//!
+//! It writes facts and no behaviour: a constant that says what the struct and its attributes say.
+//! `attr.rs` and `stored.rs` read tokens into data, `check.rs` has the rules, `expand.rs` writes
+//! tokens, and `fallback.rs` writes what stands beside errors.
+
+mod attr;
+mod check;
+mod envelope;
+mod expand;
+mod fallback;
+mod item;
+mod problems;
+mod spelling;
+mod stored;
+mod value;
+
+use proc_macro2::TokenStream;
+use syn::{DeriveInput, parse_macro_input};
+
+use crate::{attr::Job, problems::Problems};
+
+/// Makes a struct a job: stored as a document, performed by servers, known to the tools.
+///
+/// The struct has named fields and no parameters, and derives `Serialize` and `Deserialize`. What
+/// the job does is in its `impl Perform`.
+///
+/// ```
+/// # use rocketjob_core::{self, Job, JobContext, JobResult, LogLevel, Perform};
+/// # use rocketjob_derive::RocketJob;
+/// use serde::{Deserialize, Serialize};
+///
+/// /// Mails the report to one user.
+/// #[derive(RocketJob, Serialize, Deserialize)]
+/// # #[rocketjob(crate = "rocketjob_core")]
+/// #[rocketjob(kind = "Reports::Weekly", aliases("WeeklyReport"), priority = 70)]
+/// #[rocketjob(keep_completed, expires_in = "1d 12h", log_level = "debug")]
+/// #[singleton]
+/// struct ReportJob {
+///     recipient: String,
+///     /// The week that is reported; the current one when absent.
+///     #[field(user_editable, copy_on_restart, label = "Calendar week")]
+///     week: Option<u32>,
+///     #[field(default = "en".into())]
+///     language: String,
+/// }
+///
+/// impl Perform for ReportJob {
+///     async fn perform(&mut self, _job: &JobContext) -> JobResult {
+///         Ok(())
+///     }
+/// }
+///
+/// let definition = ReportJob::DEFINITION;
+/// assert_eq!(definition.kind, "Reports::Weekly");
+/// assert_eq!(definition.about, Some("Mails the report to one user."));
+/// assert_eq!(definition.log_level, Some(LogLevel::Debug));
+/// assert_eq!(definition.fields[1].label, Some("Calendar week"));
+/// ```
+///
+/// # Options of the job
+///
+/// | `#[rocketjob(…)]` | |
+/// |---|---|
+/// | `kind = "…"` | the stable name, stored as `_type`; the name of the struct unless given |
+/// | `aliases("…", "…")` | earlier names, whose jobs are still performed |
+/// | `description = "…"` | the description of a new job |
+/// | `priority = 70` | the priority of a new job, 1 (first) to 100 (last) |
+/// | `keep_completed` | a completed job stays in the store |
+/// | `expires_in = "2h"` | how long after its creation a new job expires: `30s`, `15m`, `2h`, `7d`, `1h 30m` |
+/// | `log_level = "debug"` | the log level of a new job: `trace`, `debug`, `info`, `warn`, `error` or `fatal` |
+/// | `pausable` | a running job may be paused |
+/// | `crate = "…"` | the path of Rocket Job, where it is not `::rocketjob` |
+///
+/// The doc comment of the struct says what the kind does, to people in Mission Control.
+///
+/// # Concerns
+///
+/// `#[singleton]` and `#[concern(value)]` add concerns, in their order; `value` is a constant
+/// expression of a type that implements `Concern`. Where another derive claims one of these names,
+/// write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+///
+/// # Options of a field
+///
+/// | `#[field(…)]` | |
+/// |---|---|
+/// | `user_editable` | people may edit it on a job that waits |
+/// | `copy_on_restart` | a job's successor inherits it |
+/// | `label = "…"` | what people read in place of its name |
+/// | `default`, `default = value` | what stands in for it in a document that lacks it |
+///
+/// The doc comment of a field is its description.
+///
+/// # serde
+///
+/// Fields are stored under the names that serde gives them: `rename`, `rename_all`, `skip`,
+/// `flatten`, `with` and `alias` are understood. Refused is what keeps a job from being read back,
+/// or from being a flat document: names that differ in the two directions, names of the
+/// envelope (`state`, `priority`, …), `deny_unknown_fields`, `transparent`, `tag`, `from`,
+/// `try_from` and `into`.
+#[proc_macro_derive(RocketJob, attributes(rocketjob, field, singleton, concern))]
+pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    let input = parse_macro_input!(input as DeriveInput);
+    derive(&input).into()
+}
+
+fn derive(input: &DeriveInput) -> TokenStream {
+    let mut problems = Problems::default();
+    let job = Job::read(input, &mut problems);
+    check::check(&job, &mut problems);
+    match problems.finish() {
+        None => expand::job(&job),
+        Some(errors) => fallback::hollow(&job, &errors),
+    }
+}
