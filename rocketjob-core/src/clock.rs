@@ -35,7 +35,7 @@ impl Clock for SystemClock {
 /// let clock = ManualClock::default();
 /// let before = clock.now();
 /// clock.advance(Duration::from_secs(60));
-/// assert_eq!((clock.now() - before).get_seconds(), 60);
+/// assert_eq!((clock.now() - before).as_secs(), 60);
 /// ```
 #[derive(Debug, Clone)]
 pub struct ManualClock {

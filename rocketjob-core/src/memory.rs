@@ -37,7 +37,7 @@ use self::{event::Events, index::Key, jobs::Jobs};
 /// let store = MemoryStore::with_clock(clock.clone());
 /// let before = store.now();
 /// clock.advance(std::time::Duration::from_secs(3600));
-/// assert_eq!((store.now() - before).get_seconds(), 3600);
+/// assert_eq!((store.now() - before).as_secs(), 3600);
 /// ```
 #[derive(Debug, Clone)]
 pub struct MemoryStore(Arc<Shared>);

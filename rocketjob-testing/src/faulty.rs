@@ -1,0 +1,275 @@
+//! A store that fails when a test says so.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use bson::oid::ObjectId;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use rocketjob_core::{
+    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, JobDocument,
+    JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore,
+    Settled, State, Store,
+};
+
+/// A call that can be made to fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "each is the method of the same name")]
+pub enum Call {
+    Insert,
+    Claim,
+    Settle,
+    Update,
+    Promote,
+    Release,
+    ClaimsOf,
+    Get,
+    Find,
+    Count,
+    CountByState,
+    Delete,
+    InsertServer,
+    Heartbeat,
+    SetServerState,
+    SetMaxWorkers,
+    Servers,
+    RemoveServer,
+    Publish,
+    EventEnd,
+    Events,
+}
+
+/// When a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The store never hears of it: the request was lost.
+    Before,
+    /// The store has done it, and nobody hears of that: the answer was lost.
+    After,
+}
+
+/// A decorator of any store whose calls fail as scripted; all others go through. Cloning it gives
+/// another handle on the same script.
+///
+/// A failed call yields [`Error::Unavailable`], as when a network breaks.
+///
+/// ```
+/// # use rocketjob_core::{JobStore, MemoryStore, Store};
+/// # use rocketjob_testing::{Call, Fault, Faulty, job};
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let store = Store::new(MemoryStore::new());
+/// let faulty = Faulty::new(&store);
+/// faulty.fail_next(Call::Insert, Fault::After);
+/// let job = job("A").build(&store);
+/// assert!(faulty.insert(vec![job.clone()]).await.unwrap_err().is_transient());
+/// assert!(store.get(job.id()).await.unwrap().is_some());
+/// # });
+/// ```
+#[derive(Debug, Clone)]
+pub struct Faulty {
+    inner: Store,
+    script: Arc<Mutex<Script>>,
+}
+
+#[derive(Debug, Default)]
+struct Script {
+    faults: Vec<(Call, Fault)>,
+    outage: bool,
+    calls: BTreeMap<Call, usize>,
+}
+
+impl Faulty {
+    /// Decorates `store`; nothing fails yet.
+    pub fn new(store: &Store) -> Self {
+        Self {
+            inner: store.clone(),
+            script: Arc::default(),
+        }
+    }
+
+    /// The next `call` that has no fault yet fails. Said twice, the next two fail.
+    pub fn fail_next(&self, call: Call, fault: Fault) {
+        self.script.lock().faults.push((call, fault));
+    }
+
+    /// From now on all calls fail before the store hears of them, or none except those scripted.
+    pub fn set_outage(&self, outage: bool) {
+        self.script.lock().outage = outage;
+    }
+
+    /// How often `call` was made so far, failed or not.
+    pub fn calls(&self, call: Call) -> usize {
+        self.script.lock().calls.get(&call).copied().unwrap_or(0)
+    }
+
+    /// How many scripted faults have not happened yet.
+    pub fn pending(&self) -> usize {
+        self.script.lock().faults.len()
+    }
+
+    fn fault(&self, call: Call) -> Option<Fault> {
+        let mut script = self.script.lock();
+        *script.calls.entry(call).or_insert(0) += 1;
+        if script.outage {
+            return Some(Fault::Before);
+        }
+        let place = script.faults.iter().position(|(other, _)| *other == call)?;
+        Some(script.faults.remove(place).1)
+    }
+
+    async fn through<T>(
+        &self,
+        call: Call,
+        act: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        match self.fault(call) {
+            None => act.await,
+            Some(Fault::Before) => Err(self.unavailable("the request was lost")),
+            Some(Fault::After) => {
+                act.await?;
+                Err(self.unavailable("the answer was lost"))
+            }
+        }
+    }
+
+    fn unavailable(&self, what: &str) -> Error {
+        Error::Unavailable {
+            address: self.inner.address(),
+            source: what.into(),
+        }
+    }
+}
+
+#[async_trait]
+impl JobStore for Faulty {
+    fn now(&self) -> Timestamp {
+        self.inner.now()
+    }
+
+    fn next_id(&self) -> ObjectId {
+        self.inner.next_id()
+    }
+
+    fn address(&self) -> String {
+        self.inner.address()
+    }
+
+    async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
+        self.through(Call::Insert, self.inner.insert(jobs)).await
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        self.through(Call::Claim, self.inner.claim(request)).await
+    }
+
+    async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
+        self.through(Call::Settle, self.inner.settle(patches)).await
+    }
+
+    async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
+        self.through(Call::Update, self.inner.update(patch)).await
+    }
+
+    async fn promote(&self, limit: usize) -> Result<u64> {
+        self.through(Call::Promote, self.inner.promote(limit)).await
+    }
+
+    async fn release(&self, hold: &str, count: usize) -> Result<u64> {
+        self.through(Call::Release, self.inner.release(hold, count))
+            .await
+    }
+
+    async fn claims_of(
+        &self,
+        server: ObjectId,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.through(Call::ClaimsOf, self.inner.claims_of(server, after, limit))
+            .await
+    }
+
+    async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
+        self.through(Call::Get, self.inner.get(id)).await
+    }
+
+    async fn find(&self, query: &Query) -> Result<Vec<JobDocument>> {
+        self.through(Call::Find, self.inner.find(query)).await
+    }
+
+    async fn count(&self, filter: &Filter, read_from: ReadFrom) -> Result<u64> {
+        self.through(Call::Count, self.inner.count(filter, read_from))
+            .await
+    }
+
+    async fn count_by_state(
+        &self,
+        filter: &Filter,
+        read_from: ReadFrom,
+    ) -> Result<BTreeMap<State, u64>> {
+        let counts = self.inner.count_by_state(filter, read_from);
+        self.through(Call::CountByState, counts).await
+    }
+
+    async fn delete(&self, filter: &Filter) -> Result<u64> {
+        self.through(Call::Delete, self.inner.delete(filter)).await
+    }
+
+    async fn work_ready(&self) {
+        self.inner.work_ready().await;
+    }
+}
+
+#[async_trait]
+impl ServerStore for Faulty {
+    async fn insert_server(&self, server: &ServerDocument) -> Result<()> {
+        self.through(Call::InsertServer, self.inner.insert_server(server))
+            .await
+    }
+
+    async fn heartbeat(&self, id: ObjectId, workers: u32) -> Result<Option<ServerDocument>> {
+        self.through(Call::Heartbeat, self.inner.heartbeat(id, workers))
+            .await
+    }
+
+    async fn set_server_state(
+        &self,
+        id: ObjectId,
+        from: &[ServerState],
+        to: ServerState,
+    ) -> Result<bool> {
+        let changed = self.inner.set_server_state(id, from, to);
+        self.through(Call::SetServerState, changed).await
+    }
+
+    async fn set_max_workers(&self, id: ObjectId, max_workers: u32) -> Result<bool> {
+        let changed = self.inner.set_max_workers(id, max_workers);
+        self.through(Call::SetMaxWorkers, changed).await
+    }
+
+    async fn servers(&self) -> Result<Vec<ServerDocument>> {
+        self.through(Call::Servers, self.inner.servers()).await
+    }
+
+    async fn remove_server(&self, id: ObjectId) -> Result<bool> {
+        self.through(Call::RemoveServer, self.inner.remove_server(id))
+            .await
+    }
+}
+
+#[async_trait]
+impl EventStore for Faulty {
+    async fn publish(&self, event: &Event) -> Result<()> {
+        self.through(Call::Publish, self.inner.publish(event)).await
+    }
+
+    async fn event_end(&self) -> Result<EventCursor> {
+        self.through(Call::EventEnd, self.inner.event_end()).await
+    }
+
+    async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
+        self.through(Call::Events, self.inner.events(after, limit))
+            .await
+    }
+}
