@@ -1,0 +1,58 @@
+//! Jobs that wait: promotion of those that fall due, adoption of those without a mark, release.
+
+use jiff::Timestamp;
+use rocketjob_core::{Change, name};
+use rusqlite::params;
+
+use crate::{
+    error::Failure,
+    row::Row,
+    session::{Session, Stored},
+    sql,
+};
+
+pub(crate) fn promote(session: &Session<'_>, limit: usize, now: Timestamp) -> Result<u64, Failure> {
+    let now = now.as_millisecond();
+    let mut waiting = Vec::new();
+    for (sql, takes_time) in [
+        (sql::TIMELESS, false),
+        (sql::DUE, true),
+        (sql::UNMARKED, false),
+    ] {
+        let missing = count(limit.saturating_sub(waiting.len()));
+        waiting.extend(if takes_time {
+            session.rows(sql, params![missing, now])?
+        } else {
+            session.rows(sql, [missing])?
+        });
+    }
+    let touched = waiting.len() as u64;
+    for row in waiting {
+        let is_scheduled = row.run_at().is_some_and(|run_at| run_at > now);
+        let change = if is_scheduled {
+            Change::new().set(name::HOLD, name::HOLD_SCHEDULED)
+        } else {
+            ready()
+        };
+        session.mark(&Stored::new(row), &change)?;
+    }
+    Ok(touched)
+}
+
+pub(crate) fn release(session: &Session<'_>, hold: &str, limit: usize) -> Result<u64, Failure> {
+    let waiting: Vec<Row> = session.rows(sql::HELD, params![hold, count(limit)])?;
+    let released = waiting.len() as u64;
+    for row in waiting {
+        session.mark(&Stored::new(row), &ready())?;
+    }
+    Ok(released)
+}
+
+fn ready() -> Change {
+    Change::new().set(name::READY, true).unset(name::HOLD)
+}
+
+/// A limit as SQL has it.
+pub(crate) fn count(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}

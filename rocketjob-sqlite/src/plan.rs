@@ -1,0 +1,345 @@
+//! Tests: the plans of the statements that the store really runs, and what a claim costs.
+
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+
+use bson::{Document, doc, oid::ObjectId};
+use rocketjob_core::{
+    Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, JobDocument, JobStore, Limit, Limits,
+    ManualClock, NoLimits, Patch, Query, ReadFrom, State,
+};
+use rusqlite::{Connection, params};
+use tempfile::TempDir;
+
+use crate::{Options, SqliteStore, watch::Watch};
+
+/// A file with jobs, and the store on it.
+struct Large {
+    _folder: TempDir,
+    path: PathBuf,
+    store: SqliteStore,
+    watch: Arc<Watch>,
+    server: ObjectId,
+}
+
+impl Large {
+    async fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("jobs.db");
+        let store = Options::new()
+            .clock(ManualClock::default())
+            .open(&path)
+            .await
+            .unwrap();
+        Self {
+            _folder: folder,
+            watch: Watch::of(&path),
+            path,
+            server: store.next_id(),
+            store,
+        }
+    }
+
+    fn connection(&self) -> Connection {
+        let connection = Connection::open(&self.path).unwrap();
+        connection
+            .execute_batch("PRAGMA synchronous = OFF")
+            .unwrap();
+        connection
+    }
+
+    /// Adds jobs of all sorts: half of them scheduled, most others ready.
+    fn fill(&self, jobs: i64, kinds: i64) {
+        self.connection()
+            .execute(
+                "INSERT INTO jobs (id, kind, state, priority, run_at, created_at, completed_at, \
+                 worker_name, claim, ready, hold, rest)
+                 WITH RECURSIVE numbers (n) AS (
+                     SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1
+                 ),
+                 sorts (n, sort) AS (
+                     SELECT n, CASE WHEN n % 2 = 0 THEN 'scheduled' ELSE
+                         CASE n / 2 % 10 WHEN 1 THEN 'running' WHEN 3 THEN 'failed'
+                         WHEN 5 THEN 'completed' WHEN 7 THEN 'held' ELSE 'ready' END END
+                     FROM numbers
+                 )
+                 SELECT CAST(printf('%012d', n) AS BLOB), printf('Kind%03d', n / 20 % ?2),
+                     CASE WHEN sort IN ('running', 'failed', 'completed') THEN sort ELSE 'queued' END,
+                     n % 100 + 1,
+                     CASE sort WHEN 'scheduled' THEN 4000000000000 + n END,
+                     n, CASE WHEN sort IN ('failed', 'completed') THEN n END,
+                     CASE sort WHEN 'running' THEN 'worker' END,
+                     CASE sort WHEN 'running' THEN ?3 || (n % 20 + 10) || ':1' END,
+                     CASE sort WHEN 'ready' THEN 1 END,
+                     CASE sort WHEN 'scheduled' THEN 'scheduled' WHEN 'held' THEN 'limit:slow' END,
+                     x'0500000000'
+                 FROM sorts",
+                params![jobs, kinds, &self.server.to_hex()[..22]],
+            )
+            .unwrap();
+    }
+
+    async fn claim(&self, count: usize, kinds: usize, limits: &dyn Limits) -> Claimed {
+        let kinds: Vec<String> = (0..kinds).map(|n| format!("Kind{n:03}")).collect();
+        let request = ClaimRequest {
+            token: ClaimToken {
+                server: self.server,
+                sequence: 1,
+            },
+            workers: &["worker".to_owned()],
+            count,
+            kinds: &kinds,
+            filter: None,
+            skip: 0,
+            limits,
+        };
+        self.store.claim(&request).await.unwrap()
+    }
+
+    /// The steps that a claim of 100 takes when its statements are prepared already.
+    async fn cost_of_a_claim(&self, kinds: usize) -> u64 {
+        self.claim(100, kinds, &NoLimits).await;
+        self.watch.reset();
+        let claimed = self.claim(100, kinds, &NoLimits).await;
+        assert_eq!(claimed.jobs.len(), 100);
+        self.watch.steps()
+    }
+
+    /// What the statements that ran since the last reset read, and how.
+    fn plans(&self) -> Vec<(String, Vec<String>)> {
+        let connection = self.connection();
+        let statements = self.watch.statements().into_iter().filter(|sql| {
+            ["SELECT", "INSERT", "UPDATE", "DELETE"]
+                .iter()
+                .any(|verb| sql.starts_with(verb))
+        });
+        statements
+            .map(|sql| {
+                let mut statement = connection
+                    .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+                    .unwrap();
+                let nothing = vec![rusqlite::types::Null; statement.parameter_count()];
+                let lines = statement
+                    .query_map(rusqlite::params_from_iter(nothing), |row| row.get(3))
+                    .unwrap()
+                    .collect::<Result<_, _>>()
+                    .unwrap();
+                (sql, lines)
+            })
+            .collect()
+    }
+
+    /// Checks that what ran since the last reset used `indexes` and the primary keys, each by a
+    /// search. `in_order` is an index of which only the first entries are read, in its order.
+    fn assert_uses(&self, indexes: &[&str], in_order: Option<&str>) {
+        let mut used = BTreeSet::new();
+        let mut in_order_used = None;
+        for (sql, lines) in self.plans() {
+            for line in lines {
+                let index = line
+                    .split_once("INDEX ")
+                    .map(|(_, rest)| rest.split(' ').next().unwrap().to_owned());
+                match index {
+                    Some(index) if line.starts_with("SEARCH ") => {
+                        used.insert(index);
+                    }
+                    None if line.starts_with("SEARCH ") && line.contains("PRIMARY KEY") => {}
+                    Some(index) if in_order == Some(&index) && sql.ends_with("LIMIT 1") => {
+                        in_order_used = Some(index);
+                    }
+                    _ => panic!("{line}\n  in {sql}"),
+                }
+            }
+        }
+        let used: Vec<_> = used.iter().map(String::as_str).collect();
+        assert_eq!(used, indexes);
+        assert_eq!(in_order_used.as_deref(), in_order);
+    }
+}
+
+#[derive(Debug)]
+struct TwoAtATime;
+
+impl Limits for TwoAtATime {
+    fn limits(&self, _job: &JobDocument) -> Vec<Limit> {
+        vec![Limit {
+            key: "two".into(),
+            max: 2,
+        }]
+    }
+}
+
+fn job(store: &SqliteStore, more: Document) -> JobDocument {
+    let mut document = doc! {
+        "_id": store.next_id(), "_type": "Kind000", "state": "queued", "priority": 50, "ready": true,
+    };
+    document.extend(more);
+    JobDocument::new(document).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_hot_operation_searches_its_index() {
+    let large = Large::new().await;
+    large.fill(200_000, 20);
+    let (store, watch) = (&large.store, &large.watch);
+
+    watch.reset();
+    assert_eq!(large.claim(100, 20, &NoLimits).await.jobs.len(), 100);
+    large.assert_uses(&["jobs_ready"], None);
+
+    watch.reset();
+    let claimed = large.claim(5, 1, &TwoAtATime).await;
+    assert_eq!(claimed.jobs.len(), 2, "the others of the kind are held");
+    assert!(claimed.next_due.is_some());
+    large.assert_uses(&["jobs_ready"], Some("jobs_scheduled"));
+
+    watch.reset();
+    let patches = claimed.jobs.iter().map(|job| Patch {
+        id: job.id(),
+        guard: Guard::claimed(job.claim().unwrap()),
+        change: Change::new().set("state", "completed").set("own", 1),
+    });
+    store.settle(patches.collect()).await.unwrap();
+    large.assert_uses(&[], None);
+
+    watch.reset();
+    assert_eq!(store.release("limit:two", 10).await.unwrap(), 10);
+    large.assert_uses(&["jobs_waiting"], None);
+
+    watch.reset();
+    let change = Change::new().unset("hold");
+    let held = Filter::eq("hold", "limit:slow");
+    let held = store
+        .find(&Query {
+            limit: 1,
+            ..Query::new(held)
+        })
+        .await
+        .unwrap();
+    store.change_raw(held[0].id(), change).await.unwrap();
+    let scheduled = Filter::eq("hold", "scheduled");
+    let scheduled = store
+        .find(&Query {
+            limit: 2,
+            ..Query::new(scheduled)
+        })
+        .await
+        .unwrap();
+    store
+        .change_raw(scheduled[0].id(), Change::new().unset("run_at"))
+        .await
+        .unwrap();
+    let past = bson::DateTime::from_millis(1);
+    store
+        .change_raw(scheduled[1].id(), Change::new().set("run_at", past))
+        .await
+        .unwrap();
+    watch.reset();
+    assert_eq!(store.promote(1_000).await.unwrap(), 3);
+    large.assert_uses(&["jobs_scheduled", "jobs_waiting"], None);
+
+    watch.reset();
+    assert_eq!(
+        store.claims_of(large.server, None, 50).await.unwrap().len(),
+        50
+    );
+    let after = Some(ObjectId::from_bytes(*b"000000010000"));
+    store.claims_of(large.server, after, 50).await.unwrap();
+    large.assert_uses(&["jobs_running"], None);
+
+    watch.reset();
+    let pending = Query::new(Filter::exists("successors"));
+    assert!(store.find(&pending).await.unwrap().is_empty());
+    large.assert_uses(&["jobs_successors"], None);
+
+    watch.reset();
+    let first = job(store, doc! { "unique_key": "one", "unfinished_key": "two" });
+    let second = job(store, doc! { "unique_key": "one" });
+    let third = job(store, doc! { "unfinished_key": "two" });
+    store.insert(vec![first, second, third]).await.unwrap();
+    large.assert_uses(&["jobs_unfinished", "jobs_unique"], None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_by_state_read_indexes_only() {
+    let large = Large::new().await;
+    large.fill(20_000, 20);
+    large.watch.reset();
+    let counts = large
+        .store
+        .count_by_state(&Filter::all(), ReadFrom::Primary)
+        .await
+        .unwrap();
+    assert_eq!(counts.values().sum::<u64>(), 20_000);
+    assert_eq!(counts[&State::Running], 1_000);
+    for (sql, lines) in large.plans() {
+        for line in lines {
+            let is_count = sql.starts_with("SELECT count");
+            assert!(
+                line.contains("COVERING INDEX") || (!is_count && line.contains("jobs_misfit")),
+                "{line}\n  in {sql}"
+            );
+        }
+    }
+}
+
+fn assert_about_equal(left: u64, right: u64) {
+    let (less, more) = (left.min(right), left.max(right));
+    assert!(more * 4 <= less * 5, "{left} steps against {right}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_costs_the_same_whatever_the_length_of_the_queue() {
+    let small = Large::new().await;
+    small.fill(1_000, 1);
+    let large = Large::new().await;
+    large.fill(200_000, 1);
+    assert_about_equal(
+        small.cost_of_a_claim(1).await,
+        large.cost_of_a_claim(1).await,
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_costs_the_same_with_many_held_jobs_in_front() {
+    let free = Large::new().await;
+    free.fill(2_000, 1);
+    let held = Large::new().await;
+    held.fill(2_000, 1);
+    held.connection()
+        .execute_batch(
+            "INSERT INTO jobs (id, kind, state, priority, hold, rest)
+             WITH RECURSIVE numbers (n) AS (
+                 SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 100000
+             )
+             SELECT CAST(printf('!%011d', n) AS BLOB), 'Kind000', 'queued', 1, 'limit:one',
+                 x'0500000000' FROM numbers",
+        )
+        .unwrap();
+    assert_about_equal(free.cost_of_a_claim(1).await, held.cost_of_a_claim(1).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_costs_as_much_as_there_are_kinds_and_jobs_asked_for() {
+    let mut costs = Vec::new();
+    for kinds in [20_u32, 200, 500] {
+        let large = Large::new().await;
+        large.fill(50_000, kinds.into());
+        let cost = large.cost_of_a_claim(kinds as usize).await;
+        costs.push((kinds, cost));
+    }
+    // Jobs cost more than kinds, which are merely looked at.
+    let (_, least) = costs[0];
+    let per_kind = (costs[2].1 - least) / (500 - 20);
+    assert!(per_kind < least / 100, "{costs:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_row_of_throttled_jobs_is_held_once() {
+    let large = Large::new().await;
+    large.fill(20_000, 1);
+    let claimed = large.claim(10, 1, &TwoAtATime).await;
+    assert_eq!(claimed.jobs.len(), 2);
+    large.watch.reset();
+    assert!(large.claim(10, 1, &TwoAtATime).await.jobs.is_empty());
+    assert!(large.watch.steps() < 1_000, "{}", large.watch.steps());
+}

@@ -1,0 +1,259 @@
+//! Reading and writing rows of jobs on one connection, inside a transaction.
+//!
+//! Every change of a job goes through [`Session`], so that slots are freed by any write that ends
+//! a run, and so that the bell rings for any write that makes work ready.
+
+use std::{cell::Cell, fmt::Write as _};
+
+use bson::{Bson, Document};
+use rocketjob_core::{Change, name};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+
+use crate::{
+    error::Failure,
+    row::{Row, column_name, object_id},
+    sql,
+};
+
+/// A job as it is stored, in both forms.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored {
+    pub(crate) row: Row,
+    pub(crate) document: Document,
+}
+
+impl Stored {
+    pub(crate) fn new(row: Row) -> Self {
+        let document = row.decode();
+        Self { row, document }
+    }
+}
+
+/// One transaction.
+#[derive(Debug)]
+pub(crate) struct Session<'c> {
+    connection: &'c Connection,
+    made_ready: Cell<bool>,
+}
+
+impl<'c> Session<'c> {
+    pub(crate) fn new(connection: &'c Connection) -> Self {
+        Self {
+            connection,
+            made_ready: Cell::new(false),
+        }
+    }
+
+    pub(crate) fn prepare(&self, sql: &str) -> Result<CachedStatement<'c>, Failure> {
+        Ok(self.connection.prepare_cached(sql)?)
+    }
+
+    /// Whether a job became ready in it.
+    pub(crate) fn made_ready(&self) -> bool {
+        self.made_ready.get()
+    }
+
+    pub(crate) fn row(&self, id: &[u8]) -> Result<Option<Row>, Failure> {
+        Ok(self
+            .prepare(sql::JOB)?
+            .query_row([id], Row::read)
+            .optional()?)
+    }
+
+    /// The rows of a statement that selects all columns.
+    pub(crate) fn rows(
+        &self,
+        sql: &str,
+        parameters: impl rusqlite::Params,
+    ) -> Result<Vec<Row>, Failure> {
+        let mut statement = self.prepare(sql)?;
+        let rows = statement.query_map(parameters, Row::read)?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Adds a document. Inner error: who stands against it, by id or unique key.
+    pub(crate) fn insert(&self, document: Document) -> Result<Result<(), Vec<u8>>, Failure> {
+        let slots = slots(&document);
+        let row = Row::encode(document)?;
+        let mut statement = self.prepare(sql::INSERT)?;
+        statement.raw_bind_parameter(1, &row.id)?;
+        for (index, value) in row.values.iter().enumerate() {
+            statement.raw_bind_parameter(index + 2, value)?;
+        }
+        statement.raw_bind_parameter(row.values.len() + 2, &row.rest)?;
+        if statement.raw_execute()? == 0 {
+            return if self.row(&row.id)?.is_some() {
+                Ok(Err(row.id))
+            } else {
+                self.rival(&row).map(Err)
+            };
+        }
+        if row.is_running() {
+            self.move_slots(&row.id, &[], &slots)?;
+        }
+        self.note(&row);
+        Ok(Ok(()))
+    }
+
+    /// Makes a change, except that it does not delete. Inner error: the job that holds a unique
+    /// key which this one would take.
+    pub(crate) fn change(
+        &self,
+        before: &Stored,
+        change: &Change,
+    ) -> Result<Result<Stored, Vec<u8>>, Failure> {
+        let mut document = before.document.clone();
+        change.apply(&mut document);
+        self.replace(before, document)
+    }
+
+    /// As [`change`](Self::change), where no unique key can be in the way.
+    pub(crate) fn mark(&self, before: &Stored, change: &Change) -> Result<Stored, Failure> {
+        self.change(before, change)?
+            .map_err(|rival| existing(&rival))
+    }
+
+    /// Writes `document` in the place of `before`, which has the same id.
+    pub(crate) fn replace(
+        &self,
+        before: &Stored,
+        document: Document,
+    ) -> Result<Result<Stored, Vec<u8>>, Failure> {
+        let mut row = Row::encode(document.clone())?;
+        row.id.clone_from(&before.row.id);
+        let changed: Vec<usize> = (0..row.values.len())
+            .filter(|index| row.values[*index] != before.row.values[*index])
+            .collect();
+        let rest_changed = row.rest != before.row.rest;
+        if (rest_changed || !changed.is_empty()) && !self.update(&row, &changed, rest_changed)? {
+            return self.rival(&row).map(Err);
+        }
+        let after = Stored { row, document };
+        if before.row.is_running() || after.row.is_running() {
+            let held = |stored: &Stored| {
+                if stored.row.is_running() {
+                    slots(&stored.document)
+                } else {
+                    Vec::new()
+                }
+            };
+            self.move_slots(&after.row.id, &held(before), &held(&after))?;
+        }
+        if !before.row.is_ready() || before.row.state() != after.row.state() {
+            self.note(&after.row);
+        }
+        Ok(Ok(after))
+    }
+
+    pub(crate) fn delete(&self, stored: &Stored) -> Result<(), Failure> {
+        self.prepare(sql::DELETE)?.execute([&stored.row.id])?;
+        if stored.row.is_running() {
+            self.move_slots(&stored.row.id, &slots(&stored.document), &[])?;
+        }
+        Ok(())
+    }
+
+    /// Writes the columns that changed, so that only their indexes are touched. Says whether it
+    /// was done, or a unique key stood against it.
+    fn update(&self, row: &Row, changed: &[usize], rest_changed: bool) -> Result<bool, Failure> {
+        let mut sql = String::from("UPDATE OR IGNORE jobs SET ");
+        let mut separator = "";
+        for index in changed {
+            // Writing to a String cannot fail.
+            let _ = write!(sql, "{separator}{} = ?", column_name(*index));
+            separator = ", ";
+        }
+        if rest_changed {
+            let _ = write!(sql, "{separator}rest = ?");
+        }
+        sql.push_str(" WHERE id = ?");
+        let mut statement = self.prepare(&sql)?;
+        let mut next = 1;
+        for index in changed {
+            statement.raw_bind_parameter(next, &row.values[*index])?;
+            next += 1;
+        }
+        if rest_changed {
+            statement.raw_bind_parameter(next, &row.rest)?;
+            next += 1;
+        }
+        statement.raw_bind_parameter(next, &row.id)?;
+        Ok(statement.raw_execute()? > 0)
+    }
+
+    /// Who holds a unique key of `row`.
+    fn rival(&self, row: &Row) -> Result<Vec<u8>, Failure> {
+        for (sql, key) in [
+            (sql::UNIQUE, row.unique_key()),
+            (sql::UNFINISHED, row.unfinished_key()),
+        ] {
+            let Some(key) = key else { continue };
+            let holder = self
+                .prepare(sql)?
+                .query_row(params![key, row.id], |found| found.get(0))
+                .optional()?;
+            if let Some(holder) = holder {
+                return Ok(holder);
+            }
+        }
+        Err(Failure::Unexpected(
+            "a job was refused, but no other holds its keys".into(),
+        ))
+    }
+
+    fn move_slots(&self, job: &[u8], before: &[Slot], after: &[Slot]) -> Result<(), Failure> {
+        for slot in before.iter().filter(|slot| !after.contains(slot)) {
+            self.prepare(sql::FREE_SLOT)?
+                .execute(params![slot.key, slot.number, job])?;
+        }
+        for slot in after.iter().filter(|slot| !before.contains(slot)) {
+            self.prepare(sql::TAKE_SLOT)?
+                .execute(params![slot.key, slot.number, job])?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, row: &Row) {
+        if row.is_ready() && matches!(row.state(), Some("queued" | "running")) {
+            self.made_ready.set(true);
+        }
+    }
+}
+
+/// The failure to write because the job with this key is in the way.
+pub(crate) fn existing(key: &[u8]) -> Failure {
+    match object_id(key) {
+        Some(id) => Failure::Existing(id),
+        None => Failure::Unexpected("a unique key belongs to a job without a usable id".into()),
+    }
+}
+
+/// A place in a limit.
+#[derive(Debug, PartialEq, Eq)]
+struct Slot {
+    key: String,
+    number: i64,
+}
+
+/// The places that a document takes while it is running.
+fn slots(document: &Document) -> Vec<Slot> {
+    let names = document.get_array(name::SLOTS).into_iter().flatten();
+    let mut slots: Vec<Slot> = Vec::new();
+    for text in names.filter_map(Bson::as_str) {
+        let slot = text
+            .rsplit_once(':')
+            .and_then(|(key, number)| {
+                let number = number.parse::<u32>().ok()?.into();
+                let key = key.to_owned();
+                Some(Slot { key, number })
+            })
+            .unwrap_or_else(|| Slot {
+                key: text.to_owned(),
+                number: 0,
+            });
+        if !slots.contains(&slot) {
+            slots.push(slot);
+        }
+    }
+    slots
+}

@@ -1,0 +1,256 @@
+//! The statements of the hot paths, and the pieces that statements and indexes have in common.
+//!
+//! A partial index serves a statement only if the statement repeats its condition word for word,
+//! so both are made of the same pieces. `INDEXED BY` turns a plan that went wrong into an error,
+//! whatever statistics somebody may have gathered on the file.
+
+/// The columns in the order of [`Row`](crate::row::Row).
+macro_rules! columns {
+    () => {
+        "id, kind, state, priority, run_at, created_at, started_at, completed_at, worker_name, \
+         claim, ready, hold, unique_key, unfinished_key, sub_state, successors, misfit, rest"
+    };
+}
+
+/// A job without a priority has the default one in the order of claims.
+macro_rules! place {
+    () => {
+        "ifnull(priority, 50)"
+    };
+}
+
+/// Work that may be handed out, as far as the marks tell.
+macro_rules! is_ready {
+    () => {
+        "ready = 1 AND (state = 'queued' OR (state = 'running' AND sub_state = 'processing'))"
+    };
+}
+
+/// Queued jobs that may not be handed out.
+macro_rules! is_waiting {
+    () => {
+        "state = 'queued' AND ready IS NOT 1"
+    };
+}
+
+macro_rules! is_scheduled {
+    () => {
+        "state = 'queued' AND hold = 'scheduled'"
+    };
+}
+
+/// Or instead of in: the planner proves `a` from `a or b`, and nothing from a list.
+macro_rules! is_stopped {
+    () => {
+        "(state = 'aborted' OR state = 'completed' OR state = 'failed' OR state = 'paused')"
+    };
+}
+
+macro_rules! is_active {
+    () => {
+        "(state = 'queued' OR state = 'running')"
+    };
+}
+
+macro_rules! is_unfinished {
+    () => {
+        "(state = 'failed' OR state = 'paused' OR state = 'queued' OR state = 'running')"
+    };
+}
+
+/// The server in a token, which is 24 digits long.
+macro_rules! server {
+    () => {
+        "substr(claim, 1, 25)"
+    };
+}
+
+macro_rules! select {
+    ($($rest:expr),+) => {
+        concat!("SELECT ", columns!(), " FROM jobs ", $($rest),+)
+    };
+}
+
+/// Everything of schema version 1.
+pub(crate) const CREATE: &str = concat!(
+    "CREATE TABLE jobs (
+        id BLOB NOT NULL PRIMARY KEY,
+        kind TEXT,
+        state TEXT,
+        priority INTEGER,
+        run_at INTEGER,
+        created_at INTEGER,
+        started_at INTEGER,
+        completed_at INTEGER,
+        worker_name TEXT,
+        claim TEXT,
+        ready INTEGER,
+        hold TEXT,
+        unique_key TEXT,
+        unfinished_key TEXT,
+        sub_state TEXT,
+        successors INTEGER,
+        misfit INTEGER,
+        rest BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX jobs_ready ON jobs (kind, ",
+    place!(),
+    ", id, state) WHERE ",
+    is_ready!(),
+    ";
+    CREATE INDEX jobs_waiting ON jobs (hold, ",
+    place!(),
+    ", id, ready) WHERE ",
+    is_waiting!(),
+    ";
+    CREATE INDEX jobs_scheduled ON jobs (run_at, id) WHERE ",
+    is_scheduled!(),
+    ";
+    CREATE INDEX jobs_running ON jobs (",
+    server!(),
+    ", id) WHERE state = 'running';
+    CREATE INDEX jobs_stopped ON jobs (state, completed_at, id) WHERE ",
+    is_stopped!(),
+    ";
+    CREATE UNIQUE INDEX jobs_unique ON jobs (unique_key) WHERE unique_key IS NOT NULL AND ",
+    is_active!(),
+    ";
+    CREATE UNIQUE INDEX jobs_unfinished ON jobs (unfinished_key)
+        WHERE unfinished_key IS NOT NULL AND ",
+    is_unfinished!(),
+    ";
+    CREATE INDEX jobs_successors ON jobs (successors, id) WHERE successors = 1;
+    CREATE INDEX jobs_misfit ON jobs (misfit, id) WHERE misfit = 1;
+    CREATE TABLE slots (
+        key TEXT NOT NULL,
+        number INTEGER NOT NULL,
+        job BLOB NOT NULL,
+        PRIMARY KEY (key, number)
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE servers (
+        id BLOB NOT NULL PRIMARY KEY,
+        name TEXT NOT NULL UNIQUE,
+        max_workers INTEGER NOT NULL,
+        started_at INTEGER,
+        state TEXT NOT NULL,
+        updated_at INTEGER,
+        workers INTEGER,
+        counter INTEGER,
+        version TEXT NOT NULL,
+        definitions BLOB NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        action TEXT,
+        parameters BLOB NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;"
+);
+
+/// The first ready jobs of one kind: kind, time, how many.
+pub(crate) const CLAIM: &str = select!(
+    "INDEXED BY jobs_ready WHERE kind = ?1 AND ",
+    is_ready!(),
+    " AND (run_at IS NULL OR run_at <= ?2 OR state = 'running') ORDER BY ",
+    place!(),
+    ", id LIMIT ?3"
+);
+
+/// The ready jobs of one kind behind a place: kind, time, how many, priority, id.
+pub(crate) const CLAIM_BEHIND: &str = select!(
+    "INDEXED BY jobs_ready WHERE kind = ?1 AND ",
+    is_ready!(),
+    " AND (run_at IS NULL OR run_at <= ?2 OR state = 'running') AND (",
+    place!(),
+    ", id) > (?4, ?5) ORDER BY ",
+    place!(),
+    ", id LIMIT ?3"
+);
+
+/// When the first scheduled job falls due.
+pub(crate) const NEXT_DUE: &str = concat!(
+    "SELECT run_at FROM jobs INDEXED BY jobs_scheduled WHERE ",
+    is_scheduled!(),
+    " ORDER BY run_at LIMIT 1"
+);
+
+/// Scheduled jobs whose time was taken away: how many.
+pub(crate) const TIMELESS: &str = select!(
+    "INDEXED BY jobs_scheduled WHERE ",
+    is_scheduled!(),
+    " AND run_at IS NULL LIMIT ?1"
+);
+
+/// Scheduled jobs that have fallen due: how many, time.
+pub(crate) const DUE: &str = select!(
+    "INDEXED BY jobs_scheduled WHERE ",
+    is_scheduled!(),
+    " AND run_at <= ?2 ORDER BY run_at LIMIT ?1"
+);
+
+/// Queued jobs without a mark: how many.
+pub(crate) const UNMARKED: &str = select!(
+    "INDEXED BY jobs_waiting WHERE ",
+    is_waiting!(),
+    " AND hold IS NULL LIMIT ?1"
+);
+
+/// Jobs that are held for one reason: reason, how many.
+pub(crate) const HELD: &str = select!(
+    "INDEXED BY jobs_waiting WHERE ",
+    is_waiting!(),
+    " AND hold = ?1 ORDER BY ",
+    place!(),
+    ", id LIMIT ?2"
+);
+
+/// The claims of one server: its prefix, the id before, how many.
+pub(crate) const CLAIMS_OF: &str = select!(
+    "INDEXED BY jobs_running WHERE state = 'running' AND ",
+    server!(),
+    " = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+);
+
+/// One job: id.
+pub(crate) const JOB: &str = select!("WHERE id = ?1");
+
+/// A new job: all columns.
+pub(crate) const INSERT: &str = concat!(
+    "INSERT OR IGNORE INTO jobs (",
+    columns!(),
+    ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
+);
+
+/// A job goes: id.
+pub(crate) const DELETE: &str = "DELETE FROM jobs WHERE id = ?1";
+
+/// Who holds a key among active jobs: key, a job that does not count.
+pub(crate) const UNIQUE: &str = concat!(
+    "SELECT id FROM jobs INDEXED BY jobs_unique WHERE unique_key = ?1 AND ",
+    is_active!(),
+    " AND id <> ?2"
+);
+
+/// Who holds a key among unfinished jobs: key, a job that does not count.
+pub(crate) const UNFINISHED: &str = concat!(
+    "SELECT id FROM jobs INDEXED BY jobs_unfinished WHERE unfinished_key = ?1 AND ",
+    is_unfinished!(),
+    " AND id <> ?2"
+);
+
+/// The places of a limit that are taken: key.
+pub(crate) const SLOTS: &str = "SELECT number FROM slots WHERE key = ?1";
+
+/// Takes a place: key, number, job.
+pub(crate) const TAKE_SLOT: &str = "INSERT INTO slots (key, number, job) VALUES (?1, ?2, ?3)";
+
+/// Frees a place: key, number, job.
+pub(crate) const FREE_SLOT: &str = "DELETE FROM slots WHERE key = ?1 AND number = ?2 AND job = ?3";
+
+/// What queries select, before their own conditions.
+pub(crate) const SELECT: &str = select!("");
+
+/// The halves of the queued jobs, each of which an index counts.
+pub(crate) const QUEUED_HALVES: [&str; 2] = ["state = 'queued' AND ready = 1", is_waiting!()];

@@ -1,0 +1,266 @@
+//! [`SqliteStore`], and [`JobStore`] for it.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bson::{Document, oid::ObjectId};
+use jiff::Timestamp;
+use rocketjob_core::{
+    Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion, JobDocument,
+    JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
+};
+use rusqlite::{Connection, params};
+
+use crate::{
+    claim,
+    connection::{Readers, open_writer},
+    error::Failure,
+    find, hold,
+    options::Options,
+    row::key,
+    session::{Session, Stored, existing},
+    settle, sql,
+    writer::Writer,
+};
+
+/// A store in one SQLite file. Cloning it costs nothing and gives another handle on the same file.
+///
+/// Several processes on one machine may have the file open at the same time. Its methods must be
+/// called within a Tokio runtime: they block a thread of its pool for blocking work, and no other.
+#[derive(Clone)]
+pub struct SqliteStore(Arc<Shared>);
+
+struct Shared {
+    address: String,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+    readers: Arc<Readers>,
+    writer: Arc<Writer>,
+    /// How many rings of the bell were heard.
+    heard: AtomicU64,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SqliteStore").field(&self.0.address).finish()
+    }
+}
+
+impl SqliteStore {
+    /// Opens the file at `path`, and makes it when there is none; see [`Options::open`].
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Options::new().open(path).await
+    }
+
+    /// Opens the file at an address such as `sqlite://jobs.db`; see [`Options::connect`].
+    pub async fn connect(url: &str) -> Result<Self> {
+        Options::new().connect(url).await
+    }
+
+    pub(crate) async fn start(options: Options, path: PathBuf) -> Result<Self> {
+        let connection = open_writer(path.clone(), options.clone()).await?;
+        Ok(Self(Arc::new(Shared {
+            address: format!("sqlite://{}", path.display()),
+            clock: Arc::clone(&options.clock),
+            ids: IdSource::new(),
+            readers: Arc::new(Readers::new(path, options)),
+            writer: Arc::new(Writer::new(connection)),
+            heard: AtomicU64::new(0),
+        })))
+    }
+
+    /// Stores `document` as it is, in the place of one with the same `_id`: for tests and for
+    /// importing. Nothing is checked but unique keys and slots. One without `_id` gets one.
+    ///
+    /// # Errors
+    /// [`Error::Existing`](rocketjob_core::Error::Existing) when another job holds a unique key of
+    /// the document.
+    pub async fn insert_raw(&self, mut document: Document) -> Result<()> {
+        let id = document
+            .entry(name::ID)
+            .or_insert_with(|| self.next_id().into())
+            .clone();
+        self.write(move |session| {
+            let written = match session.row(&key(&id)?)? {
+                None => session.insert(document)?,
+                Some(row) => session.replace(&Stored::new(row), document)?.map(drop),
+            };
+            written.map_err(|rival| existing(&rival))
+        })
+        .await
+    }
+
+    /// Makes a change without any condition, and says whether the job exists: for tests.
+    pub async fn change_raw(&self, id: ObjectId, change: Change) -> Result<bool> {
+        self.write(move |session| {
+            let Some(stored) = session.row(&id.bytes())?.map(Stored::new) else {
+                return Ok(false);
+            };
+            if change.delete {
+                session.delete(&stored)?;
+            } else {
+                session.mark(&stored, &change)?;
+            }
+            Ok(true)
+        })
+        .await
+    }
+
+    /// The stored document with this id, also an undecodable one: for tests and for exporting.
+    pub async fn raw(&self, id: ObjectId) -> Result<Option<Document>> {
+        self.read(move |connection| {
+            let row = Session::new(connection).row(&id.bytes())?;
+            Ok(row.map(|row| row.decode()))
+        })
+        .await
+    }
+
+    pub(crate) fn time(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Connection) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        self.0.readers.read(&self.0.address, act).await
+    }
+
+    pub(crate) async fn write<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Session<'_>) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T> {
+        self.0.writer.write(&self.0.address, act).await
+    }
+}
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    fn now(&self) -> Timestamp {
+        self.time()
+    }
+
+    fn next_id(&self) -> ObjectId {
+        self.0.ids.next(self.time())
+    }
+
+    fn address(&self) -> String {
+        self.0.address.clone()
+    }
+
+    async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
+        self.write(move |session| settle::insert(session, jobs))
+            .await
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        claim::claim(self, request).await
+    }
+
+    async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
+        self.write(move |session| settle::settle(session, &patches))
+            .await
+    }
+
+    async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
+        match self
+            .write(move |session| settle::update(session, &patch))
+            .await?
+        {
+            Ok(document) => JobDocument::new(document).map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        }
+    }
+
+    async fn promote(&self, limit: usize) -> Result<u64> {
+        let now = self.time();
+        self.write(move |session| hold::promote(session, limit, now))
+            .await
+    }
+
+    async fn release(&self, hold: &str, count: usize) -> Result<u64> {
+        let hold = hold.to_owned();
+        self.write(move |session| hold::release(session, &hold, count))
+            .await
+    }
+
+    async fn claims_of(
+        &self,
+        server: ObjectId,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<JobDocument>> {
+        let server = ClaimToken::prefix(server);
+        let after = after.map_or_else(Vec::new, |after| after.bytes().to_vec());
+        self.read(move |connection| {
+            let rows = Session::new(connection)
+                .rows(sql::CLAIMS_OF, params![server, after, hold::count(limit)])?;
+            Ok(rows
+                .iter()
+                .filter_map(|row| JobDocument::new(row.decode()).ok())
+                .collect())
+        })
+        .await
+    }
+
+    async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
+        self.raw(id).await?.map(JobDocument::new).transpose()
+    }
+
+    async fn find(&self, query: &Query) -> Result<Vec<JobDocument>> {
+        let query = query.clone();
+        self.read(move |connection| find::find(&Session::new(connection), &query))
+            .await
+    }
+
+    async fn count(&self, filter: &Filter, _read_from: ReadFrom) -> Result<u64> {
+        let filter = filter.clone();
+        self.read(move |connection| find::count(&Session::new(connection), &filter))
+            .await
+    }
+
+    async fn count_by_state(
+        &self,
+        filter: &Filter,
+        _read_from: ReadFrom,
+    ) -> Result<BTreeMap<State, u64>> {
+        let filter = filter.clone();
+        self.read(move |connection| find::count_by_state(&Session::new(connection), &filter))
+            .await
+    }
+
+    async fn delete(&self, filter: &Filter) -> Result<u64> {
+        let mut deleted = 0;
+        let mut after = None;
+        loop {
+            let filter = filter.clone();
+            let (more, last) = self
+                .write(move |session| find::delete(session, &filter, after))
+                .await?;
+            deleted += more;
+            after = last;
+            if after.is_none() {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn work_ready(&self) {
+        let mut bell = self.0.writer.bell();
+        let rung = *bell.borrow_and_update();
+        if self.0.heard.swap(rung, Ordering::Relaxed) == rung {
+            // The bell lives as long as the store, so this ends only when it rings.
+            let _ = bell.changed().await;
+            let rung = *bell.borrow_and_update();
+            self.0.heard.store(rung, Ordering::Relaxed);
+        }
+    }
+}
