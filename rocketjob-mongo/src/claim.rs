@@ -1,0 +1,390 @@
+//! Claims: find the next jobs, take them all with one command, patch them in memory.
+//!
+//! One command takes the jobs without limits, one statement per worker; one more those that need
+//! places in limits, one statement per job. Only when fewer were met than named is it read back
+//! which they are. What was lost to another server, held or set aside has left the index, so the
+//! next round finds what lies behind it; what stays in it (batches) is skipped.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
+use jiff::Timestamp;
+use mongodb::options::Hint;
+use rocketjob_core::{
+    Change, ClaimRequest, Claimed, JobDocument, JobFailure, JobStore, Limit, Result, SetAside,
+    State, UNDECODABLE, date, name, timestamp,
+};
+
+use crate::{
+    candidate::{Candidate, Search},
+    command::{self, Durability, Verb, WriteFailure},
+    error,
+    place::Places,
+    query::limited,
+    schema,
+    store::MongoStore,
+    update::operators,
+};
+
+/// How many documents one round looks at, at most.
+const ROUND: usize = 1000;
+/// After this many rounds what was claimed is handed out, so that it need not wait for the rest.
+const ROUNDS: usize = 8;
+/// After this many rounds without any effect others are left to fight for what there is.
+const BARREN_ROUNDS: usize = 5;
+
+/// A job that is about to be claimed for a worker, with the places in limits that it takes.
+struct Planned {
+    job: JobDocument,
+    worker: usize,
+    slots: Vec<String>,
+}
+
+/// What one round found and planned.
+#[derive(Default)]
+struct Round {
+    planned: Vec<Planned>,
+    /// Jobs without a free place, with the limit that has none.
+    full: Vec<(ObjectId, Limit)>,
+    undecodable: Vec<(Option<Bson>, SetAside)>,
+    batches: Vec<JobDocument>,
+}
+
+/// One claim under way.
+struct Claiming<'c> {
+    store: &'c MongoStore,
+    request: &'c ClaimRequest<'c>,
+    token: String,
+    now: Timestamp,
+    search: Search<'c>,
+    claimed: Claimed,
+    /// Documents at the head that stay in the index.
+    passed: usize,
+}
+
+impl MongoStore {
+    pub(crate) async fn claim_jobs(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        let now = self.now();
+        let mut claiming = Claiming {
+            store: self,
+            request,
+            token: request.token.to_string(),
+            now,
+            search: Search::new(self, request, now),
+            claimed: Claimed::default(),
+            passed: request.skip,
+        };
+        if request.count == 0 || request.workers.is_empty() {
+            return Ok(claiming.claimed);
+        }
+        let saw_all = claiming.run().await?;
+        let wants_more = claiming.wanted() > 0;
+        let mut claimed = claiming.claimed;
+        if wants_more {
+            // Where others were in the way, more may be had at once.
+            claimed.next_due = if saw_all {
+                self.next_due().await?
+            } else {
+                Some(claiming.now)
+            };
+        }
+        Ok(claimed)
+    }
+
+    /// When the next scheduled job of any kind falls due: any server makes it ready.
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let scheduled =
+            doc! { name::HOLD: name::HOLD_SCHEDULED, name::STATE: State::Queued.as_str() };
+        let mut options = limited(1);
+        options.sort = Some(doc! { name::RUN_AT: 1, name::ID: 1 });
+        options.hint = Some(Hint::Name(schema::DUE.into()));
+        let fields = doc! { name::ID: 0, name::RUN_AT: 1 };
+        let next = self.read_fields(scheduled, options, fields).await?;
+        Ok(next.first().map(|next| match next.get(name::RUN_AT) {
+            Some(Bson::DateTime(run_at)) => timestamp(*run_at).unwrap_or(Timestamp::MAX),
+            // An operator cleared it: now.
+            _ => self.now(),
+        }))
+    }
+}
+
+impl Claiming<'_> {
+    /// Claims until enough is found, and says whether all that there is was looked at.
+    async fn run(&mut self) -> Result<bool> {
+        let mut limit = self.wanted();
+        let mut barren = 0;
+        for round in 0.. {
+            let wanted = self.wanted();
+            let suffices = round >= ROUNDS && !self.claimed.jobs.is_empty();
+            if wanted == 0 || suffices || barren >= BARREN_ROUNDS {
+                break;
+            }
+            let candidates = self.search.next(self.passed, limit).await?;
+            let is_last = candidates.len() < limit;
+            if candidates.is_empty() && round == 0 && self.request.skip > 0 {
+                self.passed = 0;
+                continue;
+            }
+            let plan = self.plan(candidates, wanted).await?;
+            let before = (self.claimed.jobs.len(), self.passed);
+            let in_the_way = plan.full.len() + plan.undecodable.len();
+            let lost = self.take(plan.planned).await?;
+            let released = self.hold(plan.full).await?;
+            self.set_aside(plan.undecodable).await?;
+            self.passed += plan.batches.len();
+            self.claimed.batches.extend(plan.batches);
+            if is_last && released == 0 && !lost {
+                return Ok(true);
+            }
+            let effect = in_the_way > 0 || before != (self.claimed.jobs.len(), self.passed);
+            if is_last || !effect {
+                barren += 1;
+            }
+            // Many that are in the way are put out of it in few rounds.
+            let more = if in_the_way > 0 {
+                limit.saturating_mul(2)
+            } else {
+                0
+            };
+            limit = more.min(ROUND).max(self.wanted());
+        }
+        Ok(false)
+    }
+
+    fn wanted(&self) -> usize {
+        let found = self.claimed.jobs.len() + self.claimed.batches.len();
+        self.request.count.saturating_sub(found)
+    }
+
+    /// Decides what becomes of the candidates, until `wanted` jobs and batches are found.
+    async fn plan(&self, candidates: Vec<Candidate>, wanted: usize) -> Result<Round> {
+        let limits: Vec<Vec<Limit>> = candidates
+            .iter()
+            .map(|candidate| match candidate {
+                Candidate::Job(job) => self.request.limits.limits(job),
+                _ => Vec::new(),
+            })
+            .collect();
+        let keys = limits.iter().flatten();
+        let mut places = Places::read(self.store, keys, &self.token).await?;
+        let mut round = Round::default();
+        for (candidate, limits) in candidates.into_iter().zip(limits) {
+            if round.planned.len() + round.batches.len() == wanted {
+                break;
+            }
+            match candidate {
+                Candidate::Undecodable { id, aside } => round.undecodable.push((id, aside)),
+                Candidate::Batch(batch) => round.batches.push(batch),
+                Candidate::Job(job) => match places.take(&limits) {
+                    Err(full) => round.full.push((job.id(), full)),
+                    Ok(slots) => {
+                        let number = self.claimed.jobs.len() + round.planned.len();
+                        let worker = number % self.request.workers.len();
+                        round.planned.push(Planned { job, worker, slots });
+                    }
+                },
+            }
+        }
+        Ok(round)
+    }
+
+    /// Claims what is planned, and says whether something was lost to others.
+    async fn take(&mut self, planned: Vec<Planned>) -> Result<bool> {
+        let (limited, free): (Vec<_>, Vec<_>) = planned
+            .iter()
+            .partition(|planned| !planned.slots.is_empty());
+        let mut met = self.write_free(&free).await?;
+        met = self.write_limited(&limited).await? && met;
+        let ours = if met {
+            None
+        } else {
+            Some(self.ours(&planned).await?)
+        };
+        let before = self.claimed.jobs.len();
+        let count = planned.len();
+        for planned in planned {
+            if ours
+                .as_ref()
+                .is_none_or(|ours| ours.contains(&planned.job.id()))
+            {
+                let change = self.change(planned.worker, &planned.slots);
+                let mut document = planned.job.into_document();
+                change.apply(&mut document);
+                self.claimed.jobs.push(JobDocument::new(document)?);
+            }
+        }
+        Ok(self.claimed.jobs.len() - before < count)
+    }
+
+    /// Claims jobs without limits; true when all are ours for sure.
+    async fn write_free(&self, planned: &[&Planned]) -> Result<bool> {
+        let mut statements = Vec::new();
+        for worker in 0..self.request.workers.len() {
+            let mine = planned.iter().filter(|planned| planned.worker == worker);
+            let ids: Vec<_> = mine.map(|planned| planned.job.id()).collect();
+            if !ids.is_empty() {
+                let change = self.change(worker, &[]);
+                statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
+            }
+        }
+        self.write(&statements, planned.len(), Durability::Primary)
+            .await
+    }
+
+    /// Claims jobs with their places. A claim that a failover took back would free a place in use.
+    async fn write_limited(&self, planned: &[&Planned]) -> Result<bool> {
+        let statements: Result<Vec<_>> = planned
+            .iter()
+            .map(|planned| {
+                let change = self.change(planned.worker, &planned.slots);
+                self.statement(planned.job.id().into(), &change)
+            })
+            .collect();
+        self.write(&statements?, planned.len(), Durability::Majority)
+            .await
+    }
+
+    async fn write(
+        &self,
+        statements: &[RawDocumentBuf],
+        count: usize,
+        durability: Durability,
+    ) -> Result<bool> {
+        if statements.is_empty() {
+            return Ok(true);
+        }
+        let written = self
+            .store
+            .write(Verb::Update, statements, durability)
+            .await?;
+        for failure in &written.failures {
+            // A place that another claim was faster to take; the next round looks again.
+            if !failure.is_duplicate() {
+                warn(failure);
+            }
+        }
+        Ok(!written.repeated && written.met == count as u64)
+    }
+
+    fn statement(&self, ids: Bson, change: &Change) -> Result<RawDocumentBuf> {
+        let change = RawDocumentBuf::try_from(operators(change)).map_err(error::unusable)?;
+        command::update(self.search.still(ids)?, &change)
+    }
+
+    fn change(&self, worker: usize, slots: &[String]) -> Change {
+        let worker_name = self.request.workers.get(worker).map_or("", String::as_str);
+        let change = Change::new()
+            .set(name::STATE, State::Running.as_str())
+            .set(name::WORKER_NAME, worker_name)
+            .set(name::STARTED_AT, date(self.now))
+            .set(name::CLAIM, &self.token)
+            .unset(name::READY)
+            .unset(name::HOLD);
+        if slots.is_empty() {
+            change.unset(name::SLOTS)
+        } else {
+            change.set(name::SLOTS, slots.to_vec())
+        }
+    }
+
+    /// Which of the planned jobs stand under our token.
+    async fn ours(&self, planned: &[Planned]) -> Result<HashSet<ObjectId>> {
+        let ids: Vec<_> = planned.iter().map(|planned| planned.job.id()).collect();
+        let condition = doc! {
+            name::ID: { "$in": ids },
+            name::STATE: State::Running.as_str(),
+            name::CLAIM: &self.token,
+        };
+        let mut options = limited(0);
+        options.hint = Some(Hint::Keys(doc! { name::ID: 1 }));
+        let found = self
+            .store
+            .read_fields(condition, options, doc! { name::ID: 1 })
+            .await?;
+        Ok(found
+            .iter()
+            .filter_map(|found| found.get_object_id(name::ID).ok())
+            .collect())
+    }
+
+    /// Holds jobs without a free place, and says how many were released again at once.
+    async fn hold(&self, full: Vec<(ObjectId, Limit)>) -> Result<u64> {
+        if full.is_empty() {
+            return Ok(0);
+        }
+        let mut waiting: BTreeMap<&str, Vec<ObjectId>> = BTreeMap::new();
+        for (id, limit) in &full {
+            waiting.entry(&limit.key).or_default().push(*id);
+        }
+        let mut statements = Vec::new();
+        for (key, ids) in &waiting {
+            let change = Change::new()
+                .set(name::HOLD, Limit::hold(key))
+                .unset(name::READY);
+            statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
+        }
+        self.store
+            .write(Verb::Update, &statements, Durability::Majority)
+            .await?;
+        // A place may have become free before the hold could be seen; then nobody else gives it on.
+        let limits = full.iter().map(|(_, limit)| limit);
+        let places = Places::read(self.store, limits, &self.token).await?;
+        let mut released = 0;
+        for key in waiting.keys() {
+            let free = places.free(key);
+            if free > 0 {
+                released += self.store.release_jobs(&Limit::hold(key), free).await?;
+            }
+        }
+        Ok(released)
+    }
+
+    /// Fails documents that cannot be read.
+    async fn set_aside(&mut self, undecodable: Vec<(Option<Bson>, SetAside)>) -> Result<()> {
+        let mut statements = Vec::new();
+        for (id, aside) in undecodable {
+            let Some(id) = id else {
+                // Not even the id can be read: it stays, and is passed by.
+                self.passed += 1;
+                continue;
+            };
+            let failure = JobFailure {
+                class_name: UNDECODABLE.into(),
+                ..JobFailure::message(&aside.reason)
+            };
+            let change = Change::new()
+                .set(name::STATE, State::Failed.as_str())
+                .set(name::EXCEPTION, failure.to_document())
+                .set(name::COMPLETED_AT, date(self.now))
+                .unset(name::READY)
+                .unset(name::HOLD);
+            let condition = doc! {
+                name::ID: { "$eq": id },
+                name::STATE: { "$gte": State::Queued.as_str() },
+                name::READY: true,
+            };
+            let change = RawDocumentBuf::try_from(operators(&change)).map_err(error::unusable)?;
+            statements.push(command::update(condition, &change)?);
+            tracing::warn!(
+                id = aside.id,
+                reason = aside.reason,
+                "an undecodable document is set aside"
+            );
+            self.claimed.set_aside.push(aside);
+        }
+        if !statements.is_empty() {
+            let written = self
+                .store
+                .write(Verb::Update, &statements, Durability::Majority)
+                .await?;
+            self.passed += written.failures.len();
+            written.failures.iter().for_each(warn);
+        }
+        Ok(())
+    }
+}
+
+fn warn(failure: &WriteFailure) {
+    let error = failure.to_error();
+    tracing::warn!(error = %error.chain(), "a job cannot be claimed");
+}

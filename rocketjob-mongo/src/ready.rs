@@ -1,0 +1,147 @@
+//! Making held jobs ready: those whose time has come, and those that wait for something else.
+
+use bson::{Bson, Document, doc};
+use mongodb::options::{FindOptions, Hint};
+use rocketjob_core::{JobStore, Result, State, date, name};
+
+use crate::{query::limited, schema, store::MongoStore};
+
+/// Others may release the same jobs at the same time; more are looked for this often.
+const TRIES: usize = 5;
+
+impl MongoStore {
+    pub(crate) async fn promote_jobs(&self, limit: usize) -> Result<u64> {
+        let now = date(self.now());
+        let scheduled = doc! {
+            name::HOLD: name::HOLD_SCHEDULED,
+            name::STATE: State::Queued.as_str(),
+            name::RUN_AT: schema::due(now.clone()),
+        };
+        let unmarked = doc! {
+            name::STATE: State::Queued.as_str(),
+            name::READY: null,
+            name::HOLD: null,
+        };
+        let mut touched = self
+            .touch(
+                &scheduled,
+                limit,
+                schema::DUE,
+                doc! { name::RUN_AT: 1, name::ID: 1 },
+                &make_ready(),
+            )
+            .await?;
+        let mut ready = touched;
+        let room = limit.saturating_sub(usize::try_from(touched).unwrap_or(usize::MAX));
+        if room > 0 {
+            let ids = self
+                .ids(&unmarked, room, schema::ADOPTION, doc! { name::ID: 1 })
+                .await?;
+            if !ids.is_empty() {
+                let mut due = unmarked.clone();
+                due.insert(name::RUN_AT, schema::due(now.clone()));
+                let mut later = unmarked;
+                later.insert(name::RUN_AT, doc! { "$gt": now });
+                let hold = doc! { "$set": { name::HOLD: name::HOLD_SCHEDULED } };
+                let adopted = self.change_all(&ids, due, &make_ready()).await?;
+                touched += adopted + self.change_all(&ids, later, &hold).await?;
+                ready += adopted;
+            }
+        }
+        if ready > 0 {
+            self.ring();
+        }
+        Ok(touched)
+    }
+
+    pub(crate) async fn release_jobs(&self, hold: &str, count: usize) -> Result<u64> {
+        let waiting = doc! { name::HOLD: hold, name::STATE: State::Queued.as_str() };
+        let mut released = 0;
+        for _ in 0..TRIES {
+            let wanted = count.saturating_sub(usize::try_from(released).unwrap_or(usize::MAX));
+            if wanted == 0 {
+                break;
+            }
+            let order = doc! { name::PRIORITY: 1, name::ID: 1 };
+            let more = self
+                .touch(&waiting, wanted, schema::HELD, order, &make_ready())
+                .await?;
+            released += more;
+            // All that there were, unless others took some of them meanwhile.
+            if more == 0 {
+                break;
+            }
+        }
+        if released > 0 {
+            self.ring();
+        }
+        Ok(released)
+    }
+
+    /// Makes `change` on the first documents that meet `condition`, as long as they still do.
+    async fn touch(
+        &self,
+        condition: &Document,
+        limit: usize,
+        index: &str,
+        order: Document,
+        change: &Document,
+    ) -> Result<u64> {
+        let ids = self.ids(condition, limit, index, order).await?;
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.change_all(&ids, condition.clone(), change).await
+    }
+
+    async fn ids(
+        &self,
+        condition: &Document,
+        limit: usize,
+        index: &str,
+        order: Document,
+    ) -> Result<Vec<Bson>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let mut options: FindOptions = limited(limit.min(MOST));
+        options.sort = Some(order);
+        options.hint = Some(Hint::Name(index.into()));
+        let projection = doc! { name::ID: 1 };
+        let found = self
+            .read_fields(condition.clone(), options, projection)
+            .await?;
+        Ok(found
+            .into_iter()
+            .filter_map(|mut found| found.remove(name::ID))
+            .collect())
+    }
+
+    async fn change_all(
+        &self,
+        ids: &[Bson],
+        mut condition: Document,
+        change: &Document,
+    ) -> Result<u64> {
+        condition.insert(name::ID, doc! { "$in": ids });
+        let changed = self
+            .jobs()
+            .update_many(condition, change.clone())
+            .hint(by_id())
+            .await;
+        changed
+            .map(|result| result.matched_count)
+            .map_err(|error| self.error(error))
+    }
+}
+
+/// How many ids go into one command.
+const MOST: usize = 100_000;
+
+fn by_id() -> Hint {
+    Hint::Keys(doc! { name::ID: 1 })
+}
+
+fn make_ready() -> Document {
+    doc! { "$set": { name::READY: true }, "$unset": { name::HOLD: "" } }
+}

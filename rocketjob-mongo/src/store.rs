@@ -1,0 +1,239 @@
+//! The store: a client, its collections, and what `JobStore` promises of them.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use bson::{RawDocumentBuf, oid::ObjectId};
+use jiff::Timestamp;
+use mongodb::{
+    Client, Collection, Database,
+    error::Error as DriverError,
+    options::{
+        ClientOptions, CollectionOptions, ReadConcern, ReadPreference, SelectionCriteria,
+        WriteConcern,
+    },
+};
+use rocketjob_core::{
+    ClaimRequest, Claimed, Error, Filter, IdSource, Insertion, JobDocument, JobStore, Patch, Query,
+    ReadFrom, Refusal, Result, Settled, State, name,
+};
+use tokio::sync::Notify;
+
+use crate::{clock::ServerClock, error, schema};
+
+const DEFAULT_DATABASE: &str = "rocketjob";
+
+/// A store on MongoDB 4.4 or newer, standalone or replica set. Cloning it costs nothing and gives
+/// another handle on the same connections.
+///
+/// It belongs to the runtime in which it was made, as the driver's client does.
+#[derive(Clone)]
+pub struct MongoStore(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    database: Database,
+    jobs: Collection<RawDocumentBuf>,
+    address: String,
+    clock: ServerClock,
+    ids: IdSource,
+    work_ready: Notify,
+}
+
+impl MongoStore {
+    /// Connects to the database in the path of `url` (`rocketjob` when it names none), and creates
+    /// the collections and indexes that are missing.
+    ///
+    /// # Errors
+    /// [`Error::Configuration`] when the URL makes no sense or the server does not accept the user
+    /// and the password; [`Error::Unavailable`] when no server is found within the URL's
+    /// `serverSelectionTimeoutMS`, or five seconds. Neither tells the password.
+    pub async fn connect(url: &str) -> Result<Self> {
+        let mut options = ClientOptions::parse(url)
+            .await
+            .map_err(|error| error::bad_url(&error))?;
+        options
+            .server_selection_timeout
+            .get_or_insert(schema::SELECTION_TIMEOUT);
+        options
+            .app_name
+            .get_or_insert_with(|| DEFAULT_DATABASE.into());
+        let hosts: Vec<_> = options.hosts.iter().map(ToString::to_string).collect();
+        let database = options.default_database.clone();
+        let database = database.unwrap_or_else(|| DEFAULT_DATABASE.into());
+        let client = Client::with_options(options).map_err(|error| error::bad_url(&error))?;
+        Self::open(client, &database, &hosts.join(",")).await
+    }
+
+    /// A store in `database` of a client that the program has already, with its settings. Creates
+    /// the collections and indexes that are missing.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect); how long a server is looked for is the client's setting.
+    pub async fn with_client(client: Client, database: &str) -> Result<Self> {
+        Self::open(client, database, "the given client").await
+    }
+
+    async fn open(client: Client, database: &str, hosts: &str) -> Result<Self> {
+        let address = format!("mongodb://{hosts}/{database}");
+        let database = client.database(database);
+        let failed = |problem| error::translate(&address, problem);
+        let clock = ServerClock::start(&database).await.map_err(failed)?;
+        schema::create(&database).await.map_err(failed)?;
+        // Whatever the defaults of the URL or the client are: guards look at the primary, and what
+        // was acknowledged outlives a failover.
+        let options = CollectionOptions::builder()
+            .selection_criteria(primary())
+            .read_concern(ReadConcern::local())
+            .write_concern(WriteConcern::majority())
+            .build();
+        let jobs = database.collection_with_options(schema::JOBS, options);
+        Ok(Self(Arc::new(Shared {
+            client,
+            database,
+            jobs,
+            address,
+            clock,
+            ids: IdSource::new(),
+            work_ready: Notify::new(),
+        })))
+    }
+
+    /// The driver's client, for the program's own collections and sessions.
+    pub fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// The database in which the jobs are.
+    pub fn database(&self) -> &Database {
+        &self.0.database
+    }
+
+    pub(crate) fn jobs(&self) -> &Collection<RawDocumentBuf> {
+        &self.0.jobs
+    }
+
+    pub(crate) fn address_text(&self) -> &str {
+        &self.0.address
+    }
+
+    pub(crate) fn clock(&self) -> &ServerClock {
+        &self.0.clock
+    }
+
+    pub(crate) fn error(&self, error: DriverError) -> Error {
+        error::translate(&self.0.address, error)
+    }
+
+    /// Tells all who wait for work, and who comes next in case it is on its way.
+    pub(crate) fn ring(&self) {
+        self.0.work_ready.notify_waiters();
+        self.0.work_ready.notify_one();
+    }
+}
+
+impl fmt::Debug for MongoStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MongoStore").field(&self.0.address).finish()
+    }
+}
+
+pub(crate) fn primary() -> SelectionCriteria {
+    SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+/// Whether a patch makes its job ready for a worker.
+pub(crate) fn makes_ready(patch: &Patch) -> bool {
+    patch.change.set.get_bool(name::READY).unwrap_or(false)
+}
+
+#[async_trait]
+impl JobStore for MongoStore {
+    fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    fn next_id(&self) -> ObjectId {
+        self.0.ids.next(self.now())
+    }
+
+    fn address(&self) -> String {
+        self.0.address.clone()
+    }
+
+    async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
+        let any_ready = jobs.iter().any(JobDocument::is_ready);
+        let insertions = self.insert_jobs(jobs).await?;
+        if any_ready {
+            self.ring();
+        }
+        Ok(insertions)
+    }
+
+    async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        self.claim_jobs(request).await
+    }
+
+    async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
+        let any_ready = patches.iter().any(makes_ready);
+        let settled = self.settle_patches(patches).await;
+        if any_ready {
+            self.ring();
+        }
+        settled
+    }
+
+    async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
+        let ready = makes_ready(&patch);
+        let updated = self.update_job(patch).await;
+        if ready {
+            self.ring();
+        }
+        updated
+    }
+
+    async fn promote(&self, limit: usize) -> Result<u64> {
+        self.promote_jobs(limit).await
+    }
+
+    async fn release(&self, hold: &str, count: usize) -> Result<u64> {
+        self.release_jobs(hold, count).await
+    }
+
+    async fn claims_of(
+        &self,
+        server: ObjectId,
+        after: Option<ObjectId>,
+        limit: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.claimed_by(server, after, limit).await
+    }
+
+    async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
+        self.job(id).await
+    }
+
+    async fn find(&self, query: &Query) -> Result<Vec<JobDocument>> {
+        self.find_jobs(query).await
+    }
+
+    async fn count(&self, filter: &Filter, read_from: ReadFrom) -> Result<u64> {
+        self.count_jobs(filter, read_from).await
+    }
+
+    async fn count_by_state(
+        &self,
+        filter: &Filter,
+        read_from: ReadFrom,
+    ) -> Result<BTreeMap<State, u64>> {
+        self.count_jobs_by_state(filter, read_from).await
+    }
+
+    async fn delete(&self, filter: &Filter) -> Result<u64> {
+        self.delete_jobs(filter).await
+    }
+
+    async fn work_ready(&self) {
+        self.0.work_ready.notified().await;
+    }
+}
