@@ -336,6 +336,11 @@ impl Server {
         self.stop().await
     }
 
+    /// The kinds that it performs, aliases included.
+    pub fn kinds(&self) -> &[String] {
+        &self.kinds
+    }
+
     /// How many outcomes the store has accepted so far, claims that were handed back among them.
     pub fn settled(&self) -> usize {
         self.counts.settled.load(Ordering::Relaxed)

@@ -1,0 +1,28 @@
+#![doc = include_str!("../docs/crate.md")]
+
+mod connect;
+
+pub use rocketjob_core::*;
+pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "mongo")]
+pub use rocketjob_mongo as mongo;
+#[cfg(feature = "sqlite")]
+pub use rocketjob_sqlite as sqlite;
+#[cfg(feature = "worker")]
+pub use rocketjob_worker::{MAX_READ_AHEAD, Server, ServerBuilder, Stopped, terminated};
+
+pub use connect::connect;
+
+#[doc(hidden)]
+pub use rocketjob_core::__private;
+
+/// What a program that defines, creates or performs jobs needs: `use rocketjob::prelude::*;`.
+pub mod prelude {
+    pub use rocketjob_core::{
+        AsStore, CreateJob, FailJob, Filter, FindJob, Job, JobContext, JobError, JobHandle,
+        JobResult, LogLevel, MemoryStore, Perform, State, Store,
+    };
+    pub use rocketjob_derive::RocketJob;
+    #[cfg(feature = "worker")]
+    pub use rocketjob_worker::Server;
+}
