@@ -8,6 +8,12 @@
 //! The job is stored in the store that `--store` names, performed by a worker thread of this
 //! process, and followed from the outside, as a web page would: by reading it again.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
 use std::{path::PathBuf, process::ExitCode, sync::Mutex, time::Duration};
 
 use clap::Parser;
@@ -68,31 +74,9 @@ impl Perform for ImportJob {
             if rows.is_empty() {
                 break;
             }
-            // A job may be performed again after a crash: writing a row twice must do no harm.
-            let mut database = zones
-                .0
-                .lock()
-                .map_err(|_| "the database connection is broken")?;
-            let transaction = database.transaction()?;
-            for row in rows {
-                match row {
-                    Ok(row) => {
-                        let sql = "INSERT OR REPLACE INTO zone_changes VALUES (?1, ?2, ?3, ?4)";
-                        let daylight_saving = row.daylight_saving == "yes";
-                        transaction.prepare_cached(sql)?.execute((
-                            row.zone,
-                            row.changes_at.as_second(),
-                            row.offset_minutes,
-                            daylight_saving,
-                        ))?;
-                    }
-                    Err(error) => rejected.push(error.to_string()),
-                }
-            }
-            transaction.commit()?;
+            rejected.extend(zones.write(rows)?);
             let percent = reader.position().byte() * 100 / size;
             job.progress(u8::try_from(percent).unwrap_or(100));
-            drop(database);
             job.save(self).await?;
         }
         self.summary = Some(zones.summary(rejected)?);
@@ -111,6 +95,35 @@ impl Zones {
              DELETE FROM zone_changes;",
         )?;
         Ok(Self(Mutex::new(database)))
+    }
+
+    /// Writes rows, and returns what is wrong with those that are not rows.
+    fn write(&self, rows: Vec<Result<ZoneChange, csv::Error>>) -> JobResult<Vec<String>> {
+        let mut rejected = Vec::new();
+        let mut database = self
+            .0
+            .lock()
+            .map_err(|_| "the database connection is broken")?;
+        let transaction = database.transaction()?;
+        for row in rows {
+            match row {
+                Ok(row) => {
+                    // A job may be performed again after a crash: writing a row twice must do no harm.
+                    let sql = "INSERT OR REPLACE INTO zone_changes VALUES (?1, ?2, ?3, ?4)";
+                    let daylight_saving = row.daylight_saving == "yes";
+                    let values = (
+                        row.zone,
+                        row.changes_at.as_second(),
+                        row.offset_minutes,
+                        daylight_saving,
+                    );
+                    transaction.prepare_cached(sql)?.execute(values)?;
+                }
+                Err(error) => rejected.push(error.to_string()),
+            }
+        }
+        transaction.commit()?;
+        Ok(rejected)
     }
 
     fn summary(&self, rejected: Vec<String>) -> JobResult<Summary> {

@@ -7,6 +7,12 @@
 //!
 //! It runs until it is told to stop (SIGTERM, Ctrl-C).
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
 use std::{
     fs::{File, OpenOptions},
     io::Write,

@@ -4,6 +4,12 @@
 //! cargo run --example singleton -- --store sqlite://jobs.db --creates 5
 //! ```
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
 use std::process::ExitCode;
 
 use clap::Parser;

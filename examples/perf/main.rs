@@ -9,6 +9,12 @@
 //! Without `--store` it starts a MongoDB of its own (see `rocketjob_testing::mongod`). Writes are
 //! acknowledged by the majority. The jobs do nothing, so that only the overhead is measured.
 
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for a terminal"
+)]
+
 mod bare;
 mod system;
 

@@ -91,7 +91,7 @@ pub(crate) async fn measure(url: &str, jobs: usize, processes: usize, keep: bool
         .sum::<usize>()
         < jobs
     {
-        tokio::time::timeout(Duration::from_secs(60), told.notified())
+        tokio::time::timeout(Duration::from_mins(1), told.notified())
             .await
             .map_err(|_| "the servers are stuck")?;
     }

@@ -8,7 +8,7 @@ use crate::{
     claim::{Limit, Limits},
     document::JobDocument,
     error::Result,
-    filter::{Filter, Query, ReadFrom, Sort},
+    filter::{Filter, ReadFrom},
     name,
     state::State,
     storage::Storage,
@@ -41,22 +41,17 @@ pub fn places<'a>(jobs: impl IntoIterator<Item = &'a JobDocument>) -> BTreeMap<S
 /// may make more jobs ready than there is room for: the claim holds what is too much.
 pub async fn release_free_places(store: &dyn Storage, limits: &dyn Limits) -> Result<u64> {
     let mut released = 0;
-    let mut last = String::new();
+    let mut last = Limit::hold("");
     for _ in 0..KEYS_PER_SWEEP {
-        let waiting = Filter::state(State::Queued)
-            .and(Filter::prefix(name::HOLD, Limit::hold("")))
-            .and(Filter::gt(name::HOLD, last.clone()));
-        let query = Query {
-            limit: 1,
-            sort: Sort::Priority,
-            ..Query::new(waiting)
-        };
-        let Some(job) = store.find(&query).await?.pop() else {
+        let Some(job) = store.next_held(&last).await? else {
             break;
         };
         let Some(hold) = job.hold().map(ToOwned::to_owned) else {
             break;
         };
+        if !hold.starts_with(&Limit::hold("")) {
+            break;
+        }
         let limit = limits
             .limits(&job)
             .into_iter()

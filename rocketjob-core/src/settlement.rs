@@ -103,6 +103,11 @@ impl<'a> Settlement<'a> {
         }
     }
 
+    /// The write that hands the claim on `job` back: no attempt is used up, no concern is asked.
+    pub fn hand_back(job: &'a JobDocument, claim: Claim, now: Timestamp) -> Settling {
+        Self::new(job, now, Outcome::HandBack, true, Change::new()).render(claim)
+    }
+
     /// The job as it was claimed.
     pub fn job(&self) -> &JobDocument {
         self.job

@@ -83,6 +83,11 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// how many. Atomic for each job.
     async fn release(&self, hold: &str, count: usize) -> Result<u64>;
 
+    /// The first queued job, by (reason, priority, id), that is held for a reason behind `after` in
+    /// the order of text: from reason to reason, whatever the number of jobs held for each. Reads
+    /// only; from the primary.
+    async fn next_held(&self, after: &str) -> Result<Option<JobDocument>>;
+
     /// Running jobs that are claimed by the server `server`, in the order of their ids after
     /// `after`, at most `limit`. Reads only; from the primary.
     async fn claims_of(

@@ -209,7 +209,7 @@ pub(crate) fn raw_id(raw: &RawDocument) -> Option<Bson> {
     Bson::try_from(id).ok()
 }
 
-fn readable(raw: &RawDocument) -> Option<JobDocument> {
+pub(crate) fn readable(raw: &RawDocument) -> Option<JobDocument> {
     decode(raw)
         .inspect_err(|error| tracing::warn!(%error, "an undecodable document is left out"))
         .ok()

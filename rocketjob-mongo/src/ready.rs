@@ -2,10 +2,16 @@
 
 use bson::{Bson, Document, doc};
 use mongodb::options::{FindOptions, Hint};
-use rocketjob_core::{JobStore, Result, State, date, name};
+use rocketjob_core::{JobDocument, JobStore, Result, State, date, name};
 
-use crate::{query::limited, schema, store::MongoStore};
+use crate::{
+    query::{limited, readable},
+    schema,
+    store::MongoStore,
+};
 
+/// How many unreadable documents may hide a job that is looked for.
+const UNREADABLE: usize = 10;
 /// Others may release the same jobs at the same time; more are looked for this often.
 const TRIES: usize = 5;
 
@@ -76,6 +82,15 @@ impl MongoStore {
             self.ring();
         }
         Ok(released)
+    }
+
+    pub(crate) async fn next_held_job(&self, after: &str) -> Result<Option<JobDocument>> {
+        let waiting = doc! { name::HOLD: { "$gt": after }, name::STATE: State::Queued.as_str() };
+        let mut options = limited(UNREADABLE);
+        options.sort = Some(doc! { name::HOLD: 1, name::PRIORITY: 1, name::ID: 1 });
+        options.hint = Some(Hint::Name(schema::HELD.into()));
+        let found = self.read(waiting, options).await?;
+        Ok(found.iter().find_map(|raw| readable(raw)))
     }
 
     /// Makes `change` on the first documents that meet `condition`, as long as they still do.

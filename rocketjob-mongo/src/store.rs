@@ -200,6 +200,10 @@ impl JobStore for MongoStore {
         self.release_jobs(hold, count).await
     }
 
+    async fn next_held(&self, after: &str) -> Result<Option<JobDocument>> {
+        self.next_held_job(after).await
+    }
+
     async fn claims_of(
         &self,
         server: ObjectId,

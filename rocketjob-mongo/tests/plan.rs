@@ -232,6 +232,10 @@ async fn settlements(profiler: &mut Profiler, store: &Store) {
 async fn holds(profiler: &mut Profiler, store: &Store) {
     let promoted = profiler.check("promote", BY_ID, store.promote(COUNT)).await;
     assert_eq!(promoted.unwrap(), COUNT as u64);
+    let next = profiler
+        .check("next held", COUNT, store.next_held("limit:"))
+        .await;
+    assert!(next.unwrap().is_some());
     let hold = Limit::hold("front");
     let released = profiler
         .check("release", BY_ID, store.release(&hold, COUNT))

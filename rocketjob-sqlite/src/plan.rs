@@ -202,6 +202,10 @@ async fn every_hot_operation_searches_its_index() {
     large.assert_uses(&[], None);
 
     watch.reset();
+    assert!(store.next_held("limit:").await.unwrap().is_some());
+    large.assert_uses(&["jobs_waiting"], None);
+
+    watch.reset();
     assert_eq!(store.release("limit:two", 10).await.unwrap(), 10);
     large.assert_uses(&["jobs_waiting"], None);
 

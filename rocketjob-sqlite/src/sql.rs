@@ -206,6 +206,15 @@ pub(crate) const HELD: &str = select!(
     ", id LIMIT ?2"
 );
 
+/// The first job that is held for a reason behind another: reason, how many.
+pub(crate) const NEXT_HELD: &str = select!(
+    "INDEXED BY jobs_waiting WHERE ",
+    is_waiting!(),
+    " AND hold > ?1 ORDER BY hold, ",
+    place!(),
+    ", id LIMIT ?2"
+);
+
 /// The claims of one server: its prefix, the id before, how many.
 pub(crate) const CLAIMS_OF: &str = select!(
     "INDEXED BY jobs_running WHERE state = 'running' AND ",

@@ -31,6 +31,9 @@ use crate::{
     writer::Writer,
 };
 
+/// How many unreadable documents may hide a job that is looked for.
+const UNREADABLE: i64 = 100;
+
 /// A store in one SQLite file. Cloning it costs nothing and gives another handle on the same file.
 ///
 /// Several processes on one machine may have the file open at the same time. Its methods must be
@@ -190,6 +193,17 @@ impl JobStore for SqliteStore {
         let hold = hold.to_owned();
         self.write(move |session| hold::release(session, &hold, count))
             .await
+    }
+
+    async fn next_held(&self, after: &str) -> Result<Option<JobDocument>> {
+        let after = after.to_owned();
+        self.read(move |connection| {
+            let held = Session::new(connection).rows(sql::NEXT_HELD, params![after, UNREADABLE])?;
+            Ok(held
+                .iter()
+                .find_map(|row| JobDocument::new(row.decode()).ok()))
+        })
+        .await
     }
 
     async fn claims_of(

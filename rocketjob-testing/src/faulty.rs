@@ -23,6 +23,7 @@ pub enum Call {
     Update,
     Promote,
     Release,
+    NextHeld,
     ClaimsOf,
     Get,
     Find,
@@ -177,6 +178,11 @@ impl JobStore for Faulty {
 
     async fn release(&self, hold: &str, count: usize) -> Result<u64> {
         self.through(Call::Release, self.inner.release(hold, count))
+            .await
+    }
+
+    async fn next_held(&self, after: &str) -> Result<Option<JobDocument>> {
+        self.through(Call::NextHeld, self.inner.next_held(after))
             .await
     }
 

@@ -114,6 +114,7 @@ macro_rules! conformance {
                 says_how_many_it_released
                 releases_all_when_asked_for_more_than_there_are
                 leaves_other_holds_alone
+                goes_from_one_reason_to_the_next
                 releases_only_queued_jobs
                 counts_each_job_once;
             claims_of:

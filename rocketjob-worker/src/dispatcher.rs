@@ -11,8 +11,8 @@ use std::{
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result, Shared,
-    Store, recover_successors, release_free_places,
+    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
+    Settlement, Shared, Store, recover_successors, release_free_places,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -74,6 +74,7 @@ impl Dispatcher {
         let mut next_sweep = Instant::now();
         let mut back_off = BACK_OFF.0;
         let mut handed_out: usize = 0;
+        let mut unanswered = Vec::new();
         while !self.stop.is_cancelled() {
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP_INTERVAL;
@@ -95,6 +96,7 @@ impl Dispatcher {
             match self.claim(sequence, &want).await {
                 Ok(claimed) => {
                     back_off = BACK_OFF.0;
+                    self.hand_back_unanswered(&mut unanswered).await;
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
@@ -105,13 +107,14 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "cannot claim now: trying again");
+                    unanswered.push(self.token(sequence).to_string());
                     self.wait(std::future::pending(), back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
             }
         }
         for assignment in self.crew.queue.close() {
-            let _ = self.settler.send(hand_back(&assignment));
+            let _ = self.settler.send(hand_back(assignment, &self.store));
         }
     }
 
@@ -156,10 +159,7 @@ impl Dispatcher {
             .map(|worker| self.workers[*worker].clone())
             .collect();
         let request = ClaimRequest {
-            token: ClaimToken {
-                server: self.server,
-                sequence,
-            },
+            token: self.token(sequence),
             workers: if named.is_empty() {
                 &self.workers
             } else {
@@ -173,6 +173,52 @@ impl Dispatcher {
         };
         self.claims.fetch_add(1, Ordering::Relaxed);
         self.store.claim(&request).await
+    }
+
+    fn token(&self, sequence: u64) -> ClaimToken {
+        ClaimToken {
+            server: self.server,
+            sequence,
+        }
+    }
+
+    /// A claim that ended in an error may have been made all the same: nobody here knows its jobs,
+    /// so they are handed back.
+    async fn hand_back_unanswered(&self, tokens: &mut Vec<String>) {
+        if tokens.is_empty() {
+            return;
+        }
+        match self.settle_unanswered(tokens).await {
+            Ok(()) => tokens.clear(),
+            Err(error) => tracing::warn!(error = error.chain(), "cannot look for lost claims now"),
+        }
+    }
+
+    async fn settle_unanswered(&self, tokens: &[String]) -> Result<()> {
+        let mut after = None;
+        loop {
+            let page = self
+                .store
+                .claims_of(self.server, after, SWEEP_GROUP)
+                .await?;
+            after = page.last().map(JobDocument::id);
+            let is_last = page.len() < SWEEP_GROUP;
+            let lost = page.iter().filter_map(|job| {
+                let claim = job.claim().filter(|claim| tokens.contains(&claim.token))?;
+                Some(Settlement::hand_back(job, claim, self.store.now()).patch)
+            });
+            let lost: Vec<_> = lost.collect();
+            if !lost.is_empty() {
+                tracing::warn!(
+                    jobs = lost.len(),
+                    "handing back jobs of a claim without answer"
+                );
+                self.store.settle(lost).await?;
+            }
+            if is_last {
+                return Ok(());
+            }
+        }
     }
 
     /// Passes claimed jobs on, and says how many.
@@ -255,7 +301,7 @@ impl Dispatcher {
         }
         tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
         for assignment in assignments {
-            let _ = self.settler.send(hand_back(&assignment));
+            let _ = self.settler.send(hand_back(assignment, &self.store));
         }
     }
 

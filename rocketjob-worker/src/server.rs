@@ -12,8 +12,8 @@ use std::{
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    AsStore, Cancelled, Change, Error, Filter, Outcome, Perform, Query, Registry, Result,
-    ServerDocument, ServerState, Settlement, Shared, State, Store, name,
+    AsStore, Cancelled, Error, Filter, Perform, Query, Registry, Result, ServerDocument,
+    ServerState, Settlement, Shared, State, Store, name,
 };
 use tokio::{runtime::Handle, sync::mpsc, task};
 use tokio_util::sync::CancellationToken;
@@ -165,7 +165,7 @@ impl ServerBuilder {
         );
 
         let rank = Arc::new(AtomicUsize::new(heartbeat::rank_of(&store, id).await?));
-        let crew = Arc::new(Crew::new(self.workers));
+        let crew = Arc::new(Crew::new(store.clone(), self.workers));
         let counts = Arc::new(Counts::default());
         let claims = Arc::new(AtomicU64::new(0));
         let stop_claims = CancellationToken::new();
@@ -437,17 +437,10 @@ async fn stop_workers(
     for performing in crew.performing() {
         let context = performing.context;
         tracing::error!(id = %context.id(), kind = context.kind(), "does not stop: handing its claim back");
-        let Some((claim, store)) = context.document().claim().zip(context.store()) else {
+        let Some(claim) = context.document().claim() else {
             continue;
         };
-        let settlement = Settlement::new(
-            context.document(),
-            store.now(),
-            Outcome::HandBack,
-            true,
-            Change::new(),
-        );
-        let settling = settlement.render(claim);
+        let settling = Settlement::hand_back(context.document(), claim, crew.store.now());
         let _ = settler.send(Item { context, settling });
     }
     running()

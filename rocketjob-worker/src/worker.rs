@@ -10,7 +10,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rocketjob_core::{Change, JobContext, Outcome, Result, Settlement};
+use rocketjob_core::{Change, JobContext, Outcome, Result, Settlement, Store};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use crate::{
@@ -21,6 +21,7 @@ use crate::{
 /// What the workers of a server share with it.
 #[derive(Debug)]
 pub(crate) struct Crew {
+    pub(crate) store: Store,
     pub(crate) queue: Queue,
     /// What each worker performs, and since when.
     pub(crate) performing: Vec<Mutex<Option<Performing>>>,
@@ -35,8 +36,9 @@ pub(crate) struct Performing {
 }
 
 impl Crew {
-    pub(crate) fn new(workers: usize) -> Self {
+    pub(crate) fn new(store: Store, workers: usize) -> Self {
         Self {
+            store,
             queue: Queue::new(workers),
             performing: (0..workers).map(|_| Mutex::new(None)).collect(),
             pace: Pace::default(),
@@ -98,7 +100,7 @@ pub(crate) fn start(
                     context: assignment.context.clone(),
                     since,
                 });
-                let item = perform(assignment);
+                let item = perform(assignment, &crew.store);
                 *crew.performing[number].lock() = None;
                 crew.pace.note(since);
                 if settler.send(item).is_err() {
@@ -113,22 +115,17 @@ pub(crate) fn start(
         })
 }
 
-fn perform(assignment: Assignment) -> Item {
+fn perform(assignment: Assignment, store: &Store) -> Item {
     let Assignment {
         context,
         handler,
         claim,
         ..
     } = assignment;
-    let store_time = || {
-        context
-            .store()
-            .map_or_else(jiff::Timestamp::default, |store| store.now())
-    };
     let job = context.document();
-    if job.is_expired(store_time()) {
+    if job.is_expired(store.now()) {
         tracing::info!(id = %context.id(), kind = context.kind(), "expired: discarded");
-        let settlement = Settlement::new(job, store_time(), Outcome::Expire, true, Change::new());
+        let settlement = Settlement::new(job, store.now(), Outcome::Expire, true, Change::new());
         let settling = settlement.render(claim);
         return Item { context, settling };
     }
@@ -137,23 +134,13 @@ fn perform(assignment: Assignment) -> Item {
     if let Err(error) = &performed.result {
         span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
     }
-    let settling = performed.settle(&context, claim, store_time());
+    let settling = performed.settle(&context, claim, store.now());
     Item { context, settling }
 }
 
-/// The settlement that hands a claim back without using up an attempt.
-pub(crate) fn hand_back(assignment: &Assignment) -> Item {
-    let context = assignment.context.clone();
-    let now = context
-        .store()
-        .map_or_else(jiff::Timestamp::default, |store| store.now());
-    let settlement = Settlement::new(
-        context.document(),
-        now,
-        Outcome::HandBack,
-        true,
-        Change::new(),
-    );
-    let settling = settlement.render(assignment.claim.clone());
+/// Hands a job back that nobody has begun.
+pub(crate) fn hand_back(assignment: Assignment, store: &Store) -> Item {
+    let Assignment { context, claim, .. } = assignment;
+    let settling = Settlement::hand_back(context.document(), claim, store.now());
     Item { context, settling }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, doc, oid::ObjectId, spec::ElementType};
+use bson::{Bson, doc, oid::ObjectId, spec::ElementType as T};
 use jiff::{Timestamp, civil::Date};
 use rocketjob::{Error, decode, encode, prelude::*};
 use serde::{Deserialize, Serialize};
@@ -76,7 +76,6 @@ fn each_type_is_stored_as_documented() {
         .iter()
         .map(|(field, value)| (field.as_str(), value.element_type()))
         .collect();
-    use ElementType as T;
     assert_eq!(
         types,
         [

@@ -88,13 +88,12 @@ impl Perform for Scripted {
         stage.gate.begun.fetch_add(1, Ordering::SeqCst);
         self.result = Some(format!("attempt {}", job.attempt()));
         match self.script {
-            Script::Succeed => {}
             Script::Fail => Err(std::io::Error::other("disk gone"))?,
             Script::Panic => panic!("this job is broken"),
             Script::RetryOnce if job.attempt() == 1 => {
                 return Err("busy").retry_after(Duration::from_millis(1));
             }
-            Script::RetryOnce => {}
+            Script::Succeed | Script::RetryOnce => {}
             Script::FailForGood => return Err("hopeless").fail_for_good(),
             Script::Discard => return Err("not needed").discard(),
             Script::Wait => stage.gate.open.acquire().await?.forget(),

@@ -1,8 +1,17 @@
 //! What crosses crates: jobs on real servers, on every store.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test that cannot go on fails"
+)]
+#![expect(clippy::print_stdout, reason = "measured figures")]
+
 mod bad_input;
 mod concern;
 mod encoding;
+mod fault;
+mod import;
 mod layout;
 mod lifecycle;
 mod order;

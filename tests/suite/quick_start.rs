@@ -56,7 +56,8 @@ fn run(folder: &Path, program: &str) -> String {
 fn it_compiles_and_prints_what_it_says() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let folder = folder.path();
-    let members = "[workspace]\nresolver = \"3\"\nmembers = [\"hello-jobs\", \"jobs\", \"app\"]\n";
+    // Without debug information it compiles in half the time.
+    let members = "[workspace]\nresolver = \"3\"\nmembers = [\"hello-jobs\", \"jobs\", \"app\"]\n\n[profile.dev]\ndebug = false\n";
     write(&folder.join("Cargo.toml"), members);
     fs::copy(
         Path::new(ROOT).join("Cargo.lock"),

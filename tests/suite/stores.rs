@@ -7,7 +7,7 @@ use rocketjob_testing::mongod::{self, TestDatabase};
 use tempfile::TempDir;
 
 /// No test takes longer; one that hangs fails.
-const CAP: Duration = Duration::from_secs(120);
+const CAP: Duration = Duration::from_mins(4);
 
 /// Which store a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

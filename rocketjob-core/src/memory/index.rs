@@ -63,6 +63,12 @@ impl<T: Ord> Groups<T> {
         !self.0.contains_key(group)
     }
 
+    /// The items of all groups behind `after`, group by group.
+    pub(super) fn behind_group(&self, after: &str) -> impl Iterator<Item = &T> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        self.0.range::<str, _>(behind).flat_map(|(_, items)| items)
+    }
+
     /// The items of `group` behind `after`.
     pub(super) fn behind(&self, group: &str, after: Option<&T>) -> impl Iterator<Item = &T> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);

@@ -93,6 +93,10 @@ impl JobStore for MemoryStore {
         Ok(released)
     }
 
+    async fn next_held(&self, after: &str) -> Result<Option<JobDocument>> {
+        Ok(self.data().jobs.next_held(after))
+    }
+
     async fn claims_of(
         &self,
         server: ObjectId,

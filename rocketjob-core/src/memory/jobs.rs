@@ -143,6 +143,11 @@ impl Jobs {
         released.len() as u64
     }
 
+    pub(super) fn next_held(&self, after: &str) -> Option<JobDocument> {
+        let mut held = self.index.held.behind_group(after);
+        held.find_map(|(_, key)| JobDocument::new(self.get(key)?.clone()).ok())
+    }
+
     /// Makes a change that cannot fail.
     pub(super) fn change(&mut self, key: &Key, change: &Change) {
         if let Some(mut document) = self.get(key).cloned() {

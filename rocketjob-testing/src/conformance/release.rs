@@ -1,5 +1,6 @@
 //! `JobStore::release`.
 
+use bson::doc;
 use rocketjob_core::{State, name};
 
 use crate::{Claimer, Harness, ids, insert_all, job};
@@ -32,6 +33,28 @@ pub async fn releases_all_when_asked_for_more_than_there_are(harness: &impl Harn
     insert_all(&store, (0..150).map(|_| job("A").held("limit:x"))).await;
     assert_eq!(store.release("limit:x", usize::MAX).await.unwrap(), 150);
     assert_eq!(Claimer::new(&store, ["A"]).claim(200).await.jobs.len(), 150);
+}
+
+/// From reason to reason, in the order of text, to the first job of each by (priority, id).
+pub async fn goes_from_one_reason_to_the_next(harness: &impl Harness) {
+    let store = harness.store();
+    assert_eq!(store.next_held("").await.unwrap(), None);
+    let last = job("A").held("limit:z").priority(1).insert(&store).await;
+    insert_all(&store, (0..20).map(|_| job("A").held("limit:b"))).await;
+    let better = job("B").held("limit:b").priority(3).insert(&store).await;
+    let first = job("A").held("limit:a").priority(90).insert(&store).await;
+    job("A").insert(&store).await;
+    let ended = job("A").held("limit:c").insert(&store).await;
+    harness
+        .write_raw(ended.id(), doc! { name::STATE: "aborted" }, &[])
+        .await;
+    let mut seen = Vec::new();
+    let mut after = "limit:".to_owned();
+    while let Some(job) = store.next_held(&after).await.unwrap() {
+        seen.push(job.id());
+        job.hold().unwrap().clone_into(&mut after);
+    }
+    assert_eq!(seen, [first.id(), better.id(), last.id()]);
 }
 
 /// Jobs that wait for something else wait on, also when the reasons begin alike.
