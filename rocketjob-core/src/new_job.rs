@@ -322,8 +322,14 @@ impl<T> std::ops::Deref for PerformedJob<T> {
 
 /// What every job can do before it is stored.
 ///
-/// ```ignore
-/// let job = ReportJob { week: None }.priority(5).run_at(tomorrow).create(&store).await?;
+/// ```
+/// # use rocketjob_core::{CreateJob, Job, JobHandle, MemoryStore, Result, after};
+/// # use std::time::Duration;
+/// /// Creates `job` for tomorrow, before others.
+/// async fn create_for_tomorrow<J: Job>(job: J, store: &MemoryStore) -> Result<JobHandle<J>> {
+///     let tomorrow = after(store, Duration::from_secs(24 * 60 * 60));
+///     job.priority(5).run_at(tomorrow).create(store).await
+/// }
 /// ```
 #[expect(
     async_fn_in_trait,
