@@ -4,7 +4,6 @@ use bson::{Bson, Document, oid::ObjectId};
 
 use crate::{
     claim::Claim,
-    document::JobDocument,
     encoding::{integer, whole_number},
     filter::Filter,
     name,
@@ -163,27 +162,41 @@ impl Guard {
         self
     }
 
-    /// Whether it holds for `job`; the definition of its meaning.
-    pub fn holds(&self, job: &JobDocument) -> bool {
-        (self.states.is_empty() || self.states.contains(&job.state()))
-            && self
-                .claim
-                .as_ref()
-                .is_none_or(|claim| job.claim().as_ref() == Some(claim))
+    /// Whether it holds for `document`; the definition of its meaning. The rest of the envelope may
+    /// be broken.
+    pub fn holds(&self, document: &Document) -> bool {
+        let claim = |claim: &Claim| {
+            text(document, name::CLAIM) == Some(&claim.token)
+                && text(document, name::WORKER_NAME) == Some(&claim.worker_name)
+        };
+        (self.states.is_empty() || self.names(state(document)))
+            && self.claim.as_ref().is_none_or(claim)
             && self
                 .matching
                 .as_ref()
-                .is_none_or(|filter| filter.matches(job.as_document()))
+                .is_none_or(|filter| filter.matches(document))
     }
 
-    /// Why it does not hold for `job`.
-    pub fn refusal(&self, job: &JobDocument) -> Refusal {
-        if self.claim.is_some() && self.states.contains(&job.state()) {
-            Refusal::ClaimLost
-        } else {
-            Refusal::State(job.state())
+    /// Why it does not hold for `document`.
+    pub fn refusal(&self, document: &Document) -> Refusal {
+        match state(document) {
+            found if self.claim.is_some() && self.names(found) => Refusal::ClaimLost,
+            // A state that nobody knows is as good as failed: only an operator can help.
+            found => Refusal::State(found.unwrap_or(State::Failed)),
         }
     }
+
+    fn names(&self, state: Option<State>) -> bool {
+        state.is_some_and(|state| self.states.contains(&state))
+    }
+}
+
+fn state(document: &Document) -> Option<State> {
+    text(document, name::STATE).and_then(State::from_name)
+}
+
+fn text<'d>(document: &'d Document, field: &str) -> Option<&'d str> {
+    document.get_str(field).ok()
 }
 
 /// One conditional change of one job.
@@ -195,6 +208,21 @@ pub struct Patch {
     pub guard: Guard,
     /// The change.
     pub change: Change,
+}
+
+impl Patch {
+    /// Whether `document` shows that an earlier try with the same claim was made, whose answer was
+    /// lost: it stands under the claim's token in the state to which the change leads. Only changes
+    /// that end a claim can be told so.
+    pub fn was_made(&self, document: &Document) -> bool {
+        let (Some(claim), Some(target)) = (&self.guard.claim, self.change.state()) else {
+            return false;
+        };
+        !self.change.delete
+            && target != State::Running
+            && state(document) == Some(target)
+            && text(document, name::CLAIM) == Some(&claim.token)
+    }
 }
 
 /// Why a change was not made.

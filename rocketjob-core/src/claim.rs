@@ -5,7 +5,15 @@ use std::{fmt, fmt::Debug};
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 
-use crate::{document::JobDocument, filter::Filter};
+use crate::{
+    change::Change,
+    document::JobDocument,
+    encoding::date,
+    failure::{JobFailure, UNDECODABLE},
+    filter::Filter,
+    name,
+    state::State,
+};
 
 /// Marks one claim of one server process, so that whoever lost it can write nothing.
 ///
@@ -41,6 +49,25 @@ pub struct Claim {
     pub worker_name: String,
 }
 
+impl Claim {
+    /// What a claim writes to its job at the store's time `now`, with the places that the job takes
+    /// of its limits.
+    pub fn start(&self, now: Timestamp, slots: Vec<String>) -> Change {
+        let change = Change::new()
+            .set(name::STATE, State::Running.as_str())
+            .set(name::CLAIM, &self.token)
+            .set(name::WORKER_NAME, &self.worker_name)
+            .set(name::STARTED_AT, date(now))
+            .unset(name::READY)
+            .unset(name::HOLD);
+        if slots.is_empty() {
+            change.unset(name::SLOTS)
+        } else {
+            change.set(name::SLOTS, slots)
+        }
+    }
+}
+
 /// A place in a limit: at most `max` running jobs hold `key` at any moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
@@ -54,6 +81,13 @@ impl Limit {
     /// Why a job is held for which this limit has no free place.
     pub fn hold(key: &str) -> String {
         format!("limit:{key}")
+    }
+
+    /// What a claim writes to a job for which the limit `key` has no free place.
+    pub fn wait(key: &str) -> Change {
+        Change::new()
+            .set(name::HOLD, Self::hold(key))
+            .unset(name::READY)
     }
 
     /// The stored name of the place with this number.
@@ -122,4 +156,20 @@ pub struct SetAside {
     pub id: String,
     /// What is wrong with it.
     pub reason: String,
+}
+
+impl SetAside {
+    /// What a claim writes to the document at the store's time `now`, so that it is in nobody's way.
+    pub fn fail(&self, now: Timestamp) -> Change {
+        let failure = JobFailure {
+            class_name: UNDECODABLE.into(),
+            ..JobFailure::message(&self.reason)
+        };
+        Change::new()
+            .set(name::STATE, State::Failed.as_str())
+            .set(name::EXCEPTION, failure.to_document())
+            .set(name::COMPLETED_AT, date(now))
+            .unset(name::READY)
+            .unset(name::HOLD)
+    }
 }

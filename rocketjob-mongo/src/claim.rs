@@ -11,8 +11,8 @@ use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
-    Change, ClaimRequest, Claimed, JobDocument, JobFailure, JobStore, Limit, Result, SetAside,
-    State, UNDECODABLE, date, name, timestamp,
+    Change, Claim, ClaimRequest, Claimed, JobDocument, JobStore, Limit, Result, SetAside, State,
+    name, timestamp,
 };
 
 use crate::{
@@ -272,19 +272,12 @@ impl Claiming<'_> {
     }
 
     fn change(&self, worker: usize, slots: &[String]) -> Change {
-        let worker_name = self.request.workers.get(worker).map_or("", String::as_str);
-        let change = Change::new()
-            .set(name::STATE, State::Running.as_str())
-            .set(name::WORKER_NAME, worker_name)
-            .set(name::STARTED_AT, date(self.now))
-            .set(name::CLAIM, &self.token)
-            .unset(name::READY)
-            .unset(name::HOLD);
-        if slots.is_empty() {
-            change.unset(name::SLOTS)
-        } else {
-            change.set(name::SLOTS, slots.to_vec())
-        }
+        let worker_name = self.request.workers.get(worker).cloned();
+        let claim = Claim {
+            token: self.token.clone(),
+            worker_name: worker_name.unwrap_or_default(),
+        };
+        claim.start(self.now, slots.to_vec())
     }
 
     /// Which of the planned jobs stand under our token.
@@ -318,10 +311,7 @@ impl Claiming<'_> {
         }
         let mut statements = Vec::new();
         for (key, ids) in &waiting {
-            let change = Change::new()
-                .set(name::HOLD, Limit::hold(key))
-                .unset(name::READY);
-            statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
+            statements.push(self.statement(doc! { "$in": ids }.into(), &Limit::wait(key))?);
         }
         self.store
             .write(Verb::Update, &statements, Durability::Majority)
@@ -348,22 +338,13 @@ impl Claiming<'_> {
                 self.passed += 1;
                 continue;
             };
-            let failure = JobFailure {
-                class_name: UNDECODABLE.into(),
-                ..JobFailure::message(&aside.reason)
-            };
-            let change = Change::new()
-                .set(name::STATE, State::Failed.as_str())
-                .set(name::EXCEPTION, failure.to_document())
-                .set(name::COMPLETED_AT, date(self.now))
-                .unset(name::READY)
-                .unset(name::HOLD);
             let condition = doc! {
                 name::ID: { "$eq": id },
                 name::STATE: { "$gte": State::Queued.as_str() },
                 name::READY: true,
             };
-            let change = RawDocumentBuf::try_from(operators(&change)).map_err(error::unusable)?;
+            let change = RawDocumentBuf::try_from(operators(&aside.fail(self.now)))
+                .map_err(error::unusable)?;
             statements.push(command::update(condition, &change)?);
             tracing::warn!(
                 id = aside.id,

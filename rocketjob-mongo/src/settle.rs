@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use bson::{Document, RawDocumentBuf, doc, oid::ObjectId};
 use futures_util::future::try_join_all;
 use mongodb::options::Hint;
-use rocketjob_core::{Change, Claim, Guard, Patch, Refusal, Result, Settled, State, name};
+use rocketjob_core::{Change, Guard, Patch, Refusal, Result, Settled, State, name};
 
 use crate::{
     command::{self, Durability, Verb, Written},
@@ -187,9 +187,9 @@ impl MongoStore {
         let settled = match found.get(&patch.id) {
             None if patch.change.delete && written.repeated => Settled::Accepted,
             None => Settled::Refused(Refusal::NotFound),
-            Some(document) if was_settled(patch, document) => Settled::Accepted,
+            Some(document) if patch.was_made(document) => Settled::Accepted,
             Some(document) if written.repeated => judge(patch, document),
-            Some(document) => Settled::Refused(refusal(&patch.guard, document)),
+            Some(document) => Settled::Refused(patch.guard.refusal(document)),
         };
         Ok((settled != Settled::Accepted).then_some((at, settled)))
     }
@@ -298,42 +298,10 @@ fn encoded(change: &Change) -> Result<RawDocumentBuf> {
 
 /// What a document says of a patch that was sent together with others.
 fn judge(patch: &Patch, document: &Document) -> Settled {
-    let still_ours = state(document).is_some_and(|state| patch.guard.states.contains(&state))
-        && claim(document) == patch.guard.claim;
-    if was_settled(patch, document)
-        || (still_ours && !patch.change.delete && !leaves_running(&patch.change))
-    {
+    let saved = !patch.change.delete && !leaves_running(&patch.change);
+    if patch.was_made(document) || (saved && patch.guard.holds(document)) {
         Settled::Accepted
     } else {
-        Settled::Refused(refusal(&patch.guard, document))
+        Settled::Refused(patch.guard.refusal(document))
     }
-}
-
-/// Whether the patch, or an earlier try of it with the same claim, was made.
-fn was_settled(patch: &Patch, document: &Document) -> bool {
-    let token = patch.guard.claim.as_ref().map(|claim| claim.token.as_str());
-    leaves_running(&patch.change)
-        && patch.change.state() == state(document)
-        && token.is_some()
-        && token == document.get_str(name::CLAIM).ok()
-}
-
-fn refusal(guard: &Guard, document: &Document) -> Refusal {
-    let state = state(document).unwrap_or(State::Failed);
-    if guard.claim.is_some() && guard.states.contains(&state) {
-        Refusal::ClaimLost
-    } else {
-        Refusal::State(state)
-    }
-}
-
-fn state(document: &Document) -> Option<State> {
-    State::from_name(document.get_str(name::STATE).ok()?)
-}
-
-fn claim(document: &Document) -> Option<Claim> {
-    Some(Claim {
-        token: document.get_str(name::CLAIM).ok()?.into(),
-        worker_name: document.get_str(name::WORKER_NAME).ok()?.into(),
-    })
 }

@@ -54,16 +54,11 @@ impl MongoStore {
     }
 }
 
-/// As [`Guard::refusal`], also for a document whose envelope another program has broken.
+/// As [`Guard::refusal`], also for a document that is none to the driver.
 fn refusal(guard: &Guard, raw: &RawDocumentBuf) -> Refusal {
-    match query::decode(raw) {
-        Ok(job) => guard.refusal(&job),
-        Err(_) => Refusal::State(
-            raw.get_str(name::STATE)
-                .ok()
-                .and_then(State::from_name)
-                .unwrap_or(State::Failed),
-        ),
+    match Document::try_from(raw.as_ref()) {
+        Ok(document) => guard.refusal(&document),
+        Err(_) => Refusal::State(State::Failed),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Inserts and conditional changes.
 
 use bson::Document;
-use rocketjob_core::{Guard, Insertion, JobDocument, Patch, Refusal, Settled, State, name};
+use rocketjob_core::{Insertion, JobDocument, Patch, Refusal, Settled};
 
 use crate::{
     error::Failure,
@@ -33,7 +33,7 @@ pub(crate) fn settle(session: &Session<'_>, patches: &[Patch]) -> Result<Vec<Set
             };
             Ok(match write(session, patch, &stored)? {
                 Ok(_) => Settled::Accepted,
-                Err(_) if is_settled(patch, &stored.document) => Settled::Accepted,
+                Err(_) if patch.was_made(&stored.document) => Settled::Accepted,
                 Err(refusal) => Settled::Refused(refusal),
             })
         })
@@ -60,8 +60,8 @@ fn write(
     patch: &Patch,
     stored: &Stored,
 ) -> Result<Result<Document, Refusal>, Failure> {
-    if !holds(&patch.guard, &stored.document) {
-        return Ok(Err(refusal(&patch.guard, &stored.document)));
+    if !patch.guard.holds(&stored.document) {
+        return Ok(Err(patch.guard.refusal(&stored.document)));
     }
     if patch.change.delete {
         session.delete(stored)?;
@@ -74,42 +74,4 @@ fn write(
             None => Err(existing(&rival)),
         },
     }
-}
-
-/// Whether an earlier try, whose answer was lost, has written what `patch` asks for.
-fn is_settled(patch: &Patch, document: &Document) -> bool {
-    let (Some(claim), Some(target)) = (&patch.guard.claim, patch.change.state()) else {
-        return false;
-    };
-    target != State::Running
-        && state(document) == Some(target)
-        && text(document, name::CLAIM) == Some(&claim.token)
-}
-
-/// As [`Guard::holds`], also for a document whose envelope another program has broken.
-fn holds(guard: &Guard, document: &Document) -> bool {
-    (guard.states.is_empty() || state(document).is_some_and(|state| guard.states.contains(&state)))
-        && guard.claim.as_ref().is_none_or(|claim| {
-            text(document, name::CLAIM) == Some(&claim.token)
-                && text(document, name::WORKER_NAME) == Some(&claim.worker_name)
-        })
-        && guard
-            .matching
-            .as_ref()
-            .is_none_or(|filter| filter.matches(document))
-}
-
-fn refusal(guard: &Guard, document: &Document) -> Refusal {
-    match JobDocument::new(document.clone()) {
-        Ok(job) => guard.refusal(&job),
-        Err(_) => Refusal::State(state(document).unwrap_or(State::Failed)),
-    }
-}
-
-fn state(document: &Document) -> Option<State> {
-    text(document, name::STATE).and_then(State::from_name)
-}
-
-fn text<'d>(document: &'d Document, field: &str) -> Option<&'d str> {
-    document.get_str(field).ok()
 }

@@ -10,12 +10,10 @@ use super::{
     jobs::Jobs,
 };
 use crate::{
-    change::Change,
-    claim::{ClaimRequest, Claimed, Limit, SetAside},
+    claim::{Claim, ClaimRequest, Claimed, Limit, SetAside},
     document::JobDocument,
-    encoding::{date, timestamp},
+    encoding::timestamp,
     error::Error,
-    failure::{JobFailure, UNDECODABLE},
     name,
     state::State,
 };
@@ -65,22 +63,13 @@ fn start(
     let worker_name = request.workers.get(number % request.workers.len().max(1))?;
     let key = Key::Object(job.id());
     let change = match places(&jobs.index, &request.limits.limits(job)) {
-        Err(full) => Change::new()
-            .set(name::HOLD, Limit::hold(full))
-            .unset(name::READY),
+        Err(full) => Limit::wait(full),
         Ok(slots) => {
-            let change = Change::new()
-                .set(name::STATE, State::Running.as_str())
-                .set(name::CLAIM, request.token.to_string())
-                .set(name::WORKER_NAME, worker_name)
-                .set(name::STARTED_AT, date(now))
-                .unset(name::READY)
-                .unset(name::HOLD);
-            if slots.is_empty() {
-                change.unset(name::SLOTS)
-            } else {
-                change.set(name::SLOTS, slots)
-            }
+            let claim = Claim {
+                token: request.token.to_string(),
+                worker_name: worker_name.clone(),
+            };
+            claim.start(now, slots)
         }
     };
     jobs.change(&key, &change);
@@ -113,19 +102,7 @@ fn set_aside(jobs: &mut Jobs, key: &Key, error: Error, now: Timestamp) -> SetAsi
             reason: other.to_string(),
         },
     };
-    let failure = JobFailure {
-        class_name: UNDECODABLE.into(),
-        message: aside.reason.clone(),
-        backtrace: Vec::new(),
-        worker_name: None,
-    };
-    let change = Change::new()
-        .set(name::STATE, State::Failed.as_str())
-        .set(name::EXCEPTION, failure.to_document())
-        .set(name::COMPLETED_AT, date(now))
-        .unset(name::READY)
-        .unset(name::HOLD);
-    jobs.change(key, &change);
+    jobs.change(key, &aside.fail(now));
     aside
 }
 

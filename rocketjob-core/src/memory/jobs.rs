@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::index::{self, Index, Key};
 use crate::{
-    change::{Change, Guard, Insertion, Patch, Refusal, Settled},
+    change::{Change, Insertion, Patch, Refusal, Settled},
     document::JobDocument,
     filter::Filter,
     name,
@@ -59,8 +59,8 @@ impl Jobs {
     pub(super) fn patch(&mut self, patch: &Patch) -> Result<Written, Refusal> {
         let key = Key::Object(patch.id);
         let before = self.documents.get(&key).ok_or(Refusal::NotFound)?;
-        if !holds(&patch.guard, before) {
-            return Err(refusal(&patch.guard, before));
+        if !patch.guard.holds(before) {
+            return Err(patch.guard.refusal(before));
         }
         let before = before.clone();
         let after = if patch.change.delete {
@@ -81,25 +81,11 @@ impl Jobs {
     pub(super) fn settle(&mut self, patch: &Patch) -> Settled {
         match self.patch(patch) {
             Ok(_) => Settled::Accepted,
-            Err(refusal) if self.is_settled(patch) => {
-                tracing::debug!(id = %patch.id, ?refusal, "was settled by an earlier try");
-                Settled::Accepted
-            }
-            Err(refusal) => Settled::Refused(refusal),
+            Err(refusal) => match self.documents.get(&Key::Object(patch.id)) {
+                Some(document) if patch.was_made(document) => Settled::Accepted,
+                _ => Settled::Refused(refusal),
+            },
         }
-    }
-
-    fn is_settled(&self, patch: &Patch) -> bool {
-        let (Some(document), Some(claim), Some(target)) = (
-            self.documents.get(&Key::Object(patch.id)),
-            &patch.guard.claim,
-            patch.change.state(),
-        ) else {
-            return false;
-        };
-        target != State::Running
-            && index::state(document) == Some(target)
-            && index::text(document, name::CLAIM) == Some(&claim.token)
     }
 
     pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> u64 {
@@ -192,25 +178,4 @@ impl Jobs {
 
 fn ready() -> Change {
     Change::new().set(name::READY, true).unset(name::HOLD)
-}
-
-/// As [`Guard::holds`], also for a document whose envelope another program has broken.
-fn holds(guard: &Guard, document: &Document) -> bool {
-    let state = index::state(document);
-    (guard.states.is_empty() || state.is_some_and(|state| guard.states.contains(&state)))
-        && guard.claim.as_ref().is_none_or(|claim| {
-            index::text(document, name::CLAIM) == Some(&claim.token)
-                && index::text(document, name::WORKER_NAME) == Some(&claim.worker_name)
-        })
-        && guard
-            .matching
-            .as_ref()
-            .is_none_or(|filter| filter.matches(document))
-}
-
-fn refusal(guard: &Guard, document: &Document) -> Refusal {
-    match JobDocument::new(document.clone()) {
-        Ok(job) => guard.refusal(&job),
-        Err(_) => Refusal::State(index::state(document).unwrap_or(State::Failed)),
-    }
 }

@@ -3,10 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use rocketjob_core::{
-    Change, Claimed, JobDocument, JobFailure, Limit, Result, SetAside, State, UNDECODABLE, date,
-    name,
-};
+use rocketjob_core::{Change, Claim, Claimed, JobDocument, Limit, Result};
 
 use super::{Candidate, Plan};
 use crate::{
@@ -73,16 +70,20 @@ impl Take {
             match plan {
                 Plan::Join(_) => {}
                 Plan::SetAside(aside) => {
-                    session.mark(&stored, &failed(&aside, self.now))?;
+                    session.mark(&stored, &aside.fail(self.now))?;
                     taken.set_aside.push(aside);
                 }
                 Plan::Start(limits) => match places.find(&limits)? {
                     Err(full) => {
-                        session.mark(&stored, &held(full))?;
+                        session.mark(&stored, &Limit::wait(full))?;
                     }
                     Ok(slots) => {
                         let turn = (self.turn + taken.jobs.len()) % self.workers.len();
-                        let change = started(&self.token, &self.workers[turn], self.now, slots);
+                        let claim = Claim {
+                            token: self.token.clone(),
+                            worker_name: self.workers[turn].clone(),
+                        };
+                        let change = claim.start(self.now, slots);
                         taken.jobs.extend(start(session, &stored, &change)?);
                     }
                 },
@@ -99,42 +100,6 @@ fn start(
 ) -> Result<Option<JobDocument>, Failure> {
     let after = session.mark(stored, change)?;
     Ok(JobDocument::new(after.document).ok())
-}
-
-fn started(token: &str, worker: &str, now: Timestamp, slots: Vec<String>) -> Change {
-    let change = Change::new()
-        .set(name::STATE, State::Running.as_str())
-        .set(name::CLAIM, token)
-        .set(name::WORKER_NAME, worker)
-        .set(name::STARTED_AT, date(now))
-        .unset(name::READY)
-        .unset(name::HOLD);
-    if slots.is_empty() {
-        change.unset(name::SLOTS)
-    } else {
-        change.set(name::SLOTS, slots)
-    }
-}
-
-fn held(full: &str) -> Change {
-    Change::new()
-        .set(name::HOLD, Limit::hold(full))
-        .unset(name::READY)
-}
-
-fn failed(aside: &SetAside, now: Timestamp) -> Change {
-    let failure = JobFailure {
-        class_name: UNDECODABLE.into(),
-        message: aside.reason.clone(),
-        backtrace: Vec::new(),
-        worker_name: None,
-    };
-    Change::new()
-        .set(name::STATE, State::Failed.as_str())
-        .set(name::EXCEPTION, failure.to_document())
-        .set(name::COMPLETED_AT, date(now))
-        .unset(name::READY)
-        .unset(name::HOLD)
 }
 
 /// The free places of limits, counted in the transaction that takes them.

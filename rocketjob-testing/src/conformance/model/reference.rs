@@ -156,8 +156,8 @@ impl Reference {
             return Answer::Refused(Refusal::NotFound);
         };
         let before = job(&self.jobs[position]);
-        if !patch.guard.holds(&before) {
-            return Answer::Refused(patch.guard.refusal(&before));
+        if !patch.guard.holds(before.as_document()) {
+            return Answer::Refused(patch.guard.refusal(before.as_document()));
         }
         if patch.change.delete {
             self.jobs.remove(position);
