@@ -124,7 +124,7 @@ pub struct ClaimRequest<'a> {
     pub token: ClaimToken,
     /// The workers that get the jobs, in turn; at least one.
     pub workers: &'a [String],
-    /// How many jobs at most.
+    /// How many jobs and batches at most, together.
     pub count: usize,
     /// The kinds that the server performs, aliases included, by exact name.
     pub kinds: &'a [String],

@@ -167,7 +167,8 @@ pub struct ValidationFailed {
 /// One broken rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The stored name of the field, such as `recipient`.
+    /// The field, such as `recipient`: by its stored name, or for a rule of `validator` by its name
+    /// in the struct.
     pub field: String,
     /// What is wrong with it, as the second half of a sentence: `is not a valid email`.
     pub message: String,

@@ -98,6 +98,9 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     ) -> Result<Vec<JobDocument>>;
 
     /// The job with this id. From the primary.
+    ///
+    /// # Errors
+    /// [`Error::Undecodable`](crate::Error::Undecodable) when its envelope cannot be read.
     async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>>;
 
     /// The jobs that a query asks for. Undecodable documents are left out.
