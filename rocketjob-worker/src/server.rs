@@ -373,6 +373,9 @@ impl Server {
     /// the grace, then tells them to stop and hands back what does not finish. Nothing is failed,
     /// and no attempt is used up.
     ///
+    /// While the store is away it waits for the grace, and not longer: claims whose outcome could not
+    /// be written are left to whoever finds this server dead.
+    ///
     /// # Errors
     /// Errors of the store while the server's document is removed.
     pub async fn stop(self) -> Result<Stopped> {
@@ -383,17 +386,30 @@ impl Server {
             ServerState::Running,
             ServerState::Paused,
         ];
-        self.store
-            .set_server_state(self.id, &stopping, ServerState::Stopping)
-            .await?;
+        let told = self
+            .store
+            .set_server_state(self.id, &stopping, ServerState::Stopping);
+        if let Err(error) = told.await {
+            tracing::warn!(
+                error = error.chain(),
+                "cannot tell others that this server stops"
+            );
+        }
         let _ = self.dispatcher.await;
         let abandoned = stop_workers(&self.crew, self.threads, &self.settler, self.grace).await;
         drop(self.settler);
-        if abandoned == 0 {
-            let _ = self.settling.await;
+        // An abandoned thread holds a sender, and the store may be away: what can be written by now is.
+        let patience = if abandoned == 0 {
+            self.grace.max(LAST_GRACE)
         } else {
-            // An abandoned thread holds a sender: what is there by now is written.
-            let _ = tokio::time::timeout(LAST_GRACE, self.settling).await;
+            LAST_GRACE
+        };
+        let mut settling = self.settling;
+        if tokio::time::timeout(patience, &mut settling).await.is_err() {
+            settling.abort();
+            if abandoned == 0 {
+                tracing::error!("outcomes cannot be written: their jobs will be performed again");
+            }
         }
         self.stop_loops.cancel();
         let _ = self.watching.await;

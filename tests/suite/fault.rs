@@ -71,3 +71,45 @@ async fn a_lost_request_or_answer_costs_no_job_and_no_second_attempt() {
     let stopped = server.stop().await.unwrap();
     assert_eq!(stopped.refused, 0);
 }
+
+/// Runs until its server stops, and the store goes away with it.
+#[derive(RocketJob, Serialize, Deserialize, Debug)]
+#[rocketjob(kind = "Outlasting")]
+struct Outlasting {}
+
+impl Perform for Outlasting {
+    async fn perform(&mut self, job: &JobContext) -> JobResult {
+        job.cancelled().await;
+        job.shared::<Faulty>()?.set_outage(true);
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_stops_also_when_the_store_goes_away() {
+    let sound = Store::new(MemoryStore::new());
+    let faulty = Faulty::new(&sound);
+    let mut registry = Registry::new();
+    registry.register::<Outlasting>().unwrap();
+    let builder = Server::builder(&Store::new(faulty.clone()))
+        .only(registry)
+        .workers(1)
+        .shared(faulty.clone())
+        .grace(Duration::from_millis(1));
+    let server = builder.start().await.unwrap();
+    let job = Outlasting {}.create(&sound).await.unwrap();
+    eventually("the job runs", async || {
+        let job = sound.get(job.id()).await.unwrap().unwrap();
+        (job.state() == State::Running).then_some(())
+    })
+    .await;
+    let stopped = tokio::time::timeout(Duration::from_mins(1), server.stop()).await;
+    let error = stopped.expect("it does not wait for ever").unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let left = sound.get(job.id()).await.unwrap().unwrap();
+    assert_eq!(
+        left.state(),
+        State::Running,
+        "whoever sweeps this server's claims finds it"
+    );
+}
