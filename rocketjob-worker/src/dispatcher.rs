@@ -64,6 +64,8 @@ struct Want {
     count: usize,
     /// For these idle workers; none named means for whoever is free first.
     idle: Vec<usize>,
+    /// Whether any worker has nothing to do.
+    any_idle: bool,
 }
 
 impl Dispatcher {
@@ -75,6 +77,9 @@ impl Dispatcher {
         let mut back_off = BACK_OFF.0;
         let mut handed_out: usize = 0;
         let mut unanswered = Vec::new();
+        // All workers are in jobs that take longer than was thought: nothing more is read ahead
+        // until one of them is free.
+        let mut all_busy = false;
         while !self.stop.is_cancelled() {
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + SWEEP_INTERVAL;
@@ -82,11 +87,12 @@ impl Dispatcher {
                     tracing::warn!(error = error.chain(), "cannot sweep now");
                 }
             }
-            self.take_back();
+            all_busy |= self.take_back();
             let settled = self.counts.settled.load(Ordering::Relaxed)
                 + self.counts.refused.load(Ordering::Relaxed);
             let want = self.want(round_trip, handed_out.saturating_sub(settled));
-            if want.count == 0 {
+            all_busy &= !want.any_idle;
+            if want.count == 0 || all_busy {
                 self.wait(self.crew.queue.wanting(), PATIENCE.min(SWEEP_INTERVAL))
                     .await;
                 continue;
@@ -120,11 +126,13 @@ impl Dispatcher {
 
     fn want(&self, round_trip: Duration, unsettled: usize) -> Want {
         let need = self.crew.queue.need();
+        let any_idle = !need.idle.is_empty();
         let ahead = self.read_ahead(round_trip);
         if ahead == 0 {
             return Want {
                 count: need.idle.len().saturating_sub(need.ahead),
                 idle: need.idle,
+                any_idle,
             };
         }
         let refill = need.ahead <= ahead / 2 && unsettled <= MAX_UNSETTLED;
@@ -135,6 +143,7 @@ impl Dispatcher {
                 0
             },
             idle: Vec::new(),
+            any_idle,
         }
     }
 
@@ -293,16 +302,17 @@ impl Dispatcher {
         }
     }
 
-    /// What a worker will not come to soon is left to others.
-    fn take_back(&self) {
+    /// What no worker will come to soon is left to others. Says whether there was any.
+    fn take_back(&self) -> bool {
         let assignments = self.crew.queue.take_back(PATIENCE);
         if assignments.is_empty() {
-            return;
+            return false;
         }
         tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
         for assignment in assignments {
             let _ = self.settler.send(hand_back(assignment, &self.store));
         }
+        true
     }
 
     async fn sweep(&self) -> Result<()> {

@@ -1,13 +1,17 @@
 //! A store that loses requests and answers: nothing is lost, and nothing is performed in vain.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use rocketjob::{MemoryStore, Registry, prelude::*};
 use rocketjob_testing::{Call, Fault, Faulty, eventually};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 /// Counts how often it is performed.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
@@ -112,4 +116,81 @@ async fn a_server_stops_also_when_the_store_goes_away() {
         State::Running,
         "whoever sweeps this server's claims finds it"
     );
+}
+
+/// Waits for the gate where it is told to.
+#[derive(RocketJob, Serialize, Deserialize, Debug)]
+#[rocketjob(kind = "Gated", keep_completed)]
+struct Gated {
+    waits: bool,
+}
+
+impl Perform for Gated {
+    async fn perform(&mut self, job: &JobContext) -> JobResult {
+        if self.waits {
+            job.shared::<Arc<Semaphore>>()?.acquire().await?.forget();
+        }
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_read_ahead_behind_a_long_job_is_handed_back_and_left_to_others() {
+    let sound = Store::new(MemoryStore::new());
+    let faulty = Faulty::new(&sound);
+    // The first job makes the server believe that all are short.
+    Gated { waits: false }
+        .priority(1)
+        .create(&sound)
+        .await
+        .unwrap();
+    Gated { waits: true }
+        .priority(2)
+        .create(&sound)
+        .await
+        .unwrap();
+    Gated::create_many(&sound, (0..30).map(|_| Gated { waits: false }))
+        .await
+        .unwrap();
+    let mut registry = Registry::new();
+    registry.register::<Gated>().unwrap();
+    let gate = Arc::new(Semaphore::new(0));
+    let server = Server::builder(&Store::new(faulty.clone()))
+        .only(registry)
+        .workers(1)
+        .shared(Arc::clone(&gate));
+    let server = server.start().await.unwrap();
+    let queued = async || Gated::query(&sound).queued_now().count().await.unwrap();
+    eventually("only the long job is held", async || {
+        let running = Gated::query(&sound)
+            .state(State::Running)
+            .count()
+            .await
+            .unwrap();
+        (running == 1 && queued().await == 30).then_some(())
+    })
+    .await;
+    let claims = faulty.calls(Call::Claim);
+    let sweeps = faulty.calls(Call::Promote);
+    eventually("the server goes on for a while", async || {
+        (faulty.calls(Call::Promote) >= sweeps + 3).then_some(())
+    })
+    .await;
+    assert_eq!(
+        faulty.calls(Call::Claim),
+        claims,
+        "nobody can use more jobs"
+    );
+    assert_eq!(queued().await, 30);
+    gate.add_permits(1);
+    eventually("all complete", async || {
+        let done = Gated::query(&sound)
+            .state(State::Completed)
+            .count()
+            .await
+            .unwrap();
+        (done == 32).then_some(())
+    })
+    .await;
+    server.stop().await.unwrap();
 }
