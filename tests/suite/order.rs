@@ -30,9 +30,10 @@ impl Perform for LedgerJob {
 const JOBS: i64 = 20_000;
 const SERVERS: usize = 2;
 const WORKERS: usize = 10;
-/// Each server holds up to its workers and what it reads ahead, and leaves as much to each of the
-/// servers before it.
-const WINDOW: usize = (2 * SERVERS - 1) * (WORKERS + rocketjob::MAX_READ_AHEAD);
+/// Before a job that a server begins there are at most the jobs that each other server holds, as many
+/// that were left to each of a better rank, and those in the hands of its own workers: a server
+/// begins what it holds in the order in which it claimed it.
+const WINDOW: usize = 2 * (SERVERS - 1) * (WORKERS + rocketjob::MAX_READ_AHEAD) + WORKERS;
 
 async fn every_job_completes_once_and_in_order(fixture: &Fixture) {
     let jobs = (0..JOBS).map(|number| LedgerJob { number }.priority(priority(number)));
