@@ -82,7 +82,7 @@ async fn run(arguments: Arguments) -> Result<(), Box<dyn std::error::Error>> {
         .start()
         .await?;
     println!("{} is running", server.name());
-    let stopped = server.run_until(rocketjob::terminated()).await?;
+    let stopped = server.run_until_terminated().await?;
     println!("{stopped:?}");
     Ok(())
 }

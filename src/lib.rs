@@ -9,7 +9,10 @@ pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
 pub use rocketjob_sqlite as sqlite;
 #[cfg(feature = "worker")]
-pub use rocketjob_worker::{MAX_READ_AHEAD, Server, ServerBuilder, Stopped, terminated};
+pub use rocketjob_worker::{
+    Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport, Stopped,
+    recycle, terminated,
+};
 
 pub use connect::connect;
 

@@ -32,6 +32,22 @@ impl ClaimToken {
     pub fn prefix(server: ObjectId) -> String {
         format!("{}:", server.to_hex())
     }
+
+    /// A text behind the stored tokens of all claims of `server`, and before those of the next.
+    pub fn end(server: ObjectId) -> String {
+        // The character behind the colon.
+        format!("{};", server.to_hex())
+    }
+
+    /// The server in a stored token; `None` for a text that is none of ours.
+    pub fn server_of(token: &str) -> Option<ObjectId> {
+        let (server, sequence) = token.split_once(':')?;
+        sequence.parse::<u64>().ok()?;
+        // As we write it, and in no other case: the scan from server to server relies on it.
+        ObjectId::parse_str(server)
+            .ok()
+            .filter(|id| id.to_hex() == server)
+    }
 }
 
 impl fmt::Display for ClaimToken {

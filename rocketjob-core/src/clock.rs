@@ -115,6 +115,11 @@ impl IdSource {
         for (part, counter) in producer.iter_mut().zip(&seed[9..12]) {
             *part ^= counter;
         }
+        Self::of(producer)
+    }
+
+    /// A producer whose ids are the same in each run: for simulations. No two may share `producer`.
+    pub fn of(producer: [u8; 5]) -> Self {
         Self {
             producer,
             last: Mutex::new((0, 0)),

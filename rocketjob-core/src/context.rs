@@ -82,6 +82,10 @@ pub enum Cancelled {
     Shutdown,
     /// The claim is gone: the job was paused, aborted, deleted, requeued or taken over.
     ClaimLost,
+    /// The server could not show in time that it is alive: others may take its jobs over.
+    ServerLapsed,
+    /// The job takes longer than its kind's timeout.
+    TimedOut,
 }
 
 impl fmt::Display for Cancelled {
@@ -89,6 +93,8 @@ impl fmt::Display for Cancelled {
         f.write_str(match self {
             Self::Shutdown => "the server stops",
             Self::ClaimLost => "the claim on the job is lost",
+            Self::ServerLapsed => "the server could not show that it is alive",
+            Self::TimedOut => "the job takes longer than its timeout",
         })
     }
 }
@@ -231,12 +237,17 @@ impl JobContext {
     }
 
     /// A check point: an error for `?` when the job should stop. The claim is then handed back
-    /// without using up an attempt.
+    /// without using up an attempt; after a timeout the job fails.
     pub fn check(&self) -> JobResult {
-        match *self.inner.reason.lock() {
+        match self.cancelled_for() {
             None => Ok(()),
-            Some(reason) => Err(JobError::cancelled(reason.to_string())),
+            Some(reason) => Err(JobError::stopped(reason)),
         }
+    }
+
+    /// Why the job should stop, if it should.
+    pub fn cancelled_for(&self) -> Option<Cancelled> {
+        *self.inner.reason.lock()
     }
 
     /// Tells the running code to stop. For who runs jobs.

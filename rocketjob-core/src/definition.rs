@@ -12,6 +12,20 @@ use crate::{
 /// The priority of a job that says nothing else.
 pub const DEFAULT_PRIORITY: u8 = 50;
 
+/// How many servers may die with a job that says nothing else before it is failed.
+pub const DEFAULT_MAX_LOST_CLAIMS: u32 = 3;
+
+/// What follows when the server dies that performs a job, or loses the job for another reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostClaim {
+    /// The job is performed again, unless it has lost as many servers as its kind allows.
+    #[default]
+    RunAgain,
+    /// A job that may have begun is failed: it is never performed twice without someone's consent.
+    Fail,
+}
+
 /// From which level on the log lines of one job are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -82,6 +96,12 @@ pub struct Definition {
     pub log_level: Option<LogLevel>,
     /// Whether a running job may be paused.
     pub pausable: bool,
+    /// How long `perform` may take before it is told to stop, and its job fails.
+    pub timeout: Option<Duration>,
+    /// What follows when a job's server dies.
+    pub on_lost_claim: LostClaim,
+    /// How many servers may die with a job before it is failed.
+    pub max_lost_claims: u32,
     /// The job's own fields.
     pub fields: &'static [FieldDefinition],
     /// The concerns, in the order of the attributes.
@@ -102,6 +122,9 @@ impl Definition {
             expires_in: None,
             log_level: None,
             pausable: false,
+            timeout: None,
+            on_lost_claim: LostClaim::RunAgain,
+            max_lost_claims: DEFAULT_MAX_LOST_CLAIMS,
             fields: &[],
             concerns: &[],
         }
@@ -147,6 +170,9 @@ impl Definition {
             expires_in_seconds: self.expires_in.map(|duration| duration.as_secs()),
             log_level: self.log_level,
             pausable: self.pausable,
+            timeout_seconds: self.timeout.map(|duration| duration.as_secs()),
+            on_lost_claim: self.on_lost_claim,
+            max_lost_claims: self.max_lost_claims,
             fields: own.chain(of_concerns).collect(),
             concerns: self
                 .concerns
@@ -187,12 +213,25 @@ pub struct PublishedDefinition {
     /// Whether a running job may be paused.
     #[serde(default)]
     pub pausable: bool,
+    /// Seconds after which `perform` is told to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u64>,
+    /// What follows when a job's server dies.
+    #[serde(default)]
+    pub on_lost_claim: LostClaim,
+    /// How many servers may die with a job before it is failed.
+    #[serde(default = "default_max_lost_claims")]
+    pub max_lost_claims: u32,
     /// The fields, the job's own first, then those of its concerns.
     #[serde(default)]
     pub fields: Vec<PublishedField>,
     /// The names of the concerns.
     #[serde(default)]
     pub concerns: Vec<String>,
+}
+
+fn default_max_lost_claims() -> u32 {
+    DEFAULT_MAX_LOST_CLAIMS
 }
 
 /// A field as it stands in a [`PublishedDefinition`].

@@ -148,6 +148,19 @@ impl JobDocument {
         self.number(name::LOST_CLAIMS).unwrap_or(0)
     }
 
+    /// Whether it was noted that `perform` has begun under the present claim; see
+    /// [`name::BEGUN_CLAIM`].
+    pub fn is_begun(&self) -> bool {
+        self.text(name::BEGUN_CLAIM)
+            .is_some_and(|token| self.token() == Some(token))
+    }
+
+    /// The token of the claim under which the job is, or last was, held; also where no worker is
+    /// named.
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.text(name::CLAIM)
+    }
+
     /// The worker that holds, or last held, the job.
     pub fn worker_name(&self) -> Option<&str> {
         self.text(name::WORKER_NAME)
@@ -183,9 +196,8 @@ impl JobDocument {
 
     /// The claim under which the job runs, or last ran.
     pub fn claim(&self) -> Option<Claim> {
-        let token = self.text(name::CLAIM)?;
         Some(Claim {
-            token: token.into(),
+            token: self.token()?.into(),
             worker_name: self.worker_name()?.into(),
         })
     }
@@ -257,6 +269,7 @@ const ENVELOPE_TYPES: &[(&str, &str, Fits)] = &[
     (name::SLOTS, "an array", is_array),
     (name::SUCCESSORS, "an array", is_array),
     (name::LOST_CLAIMS, "a whole number", is_number),
+    (name::BEGUN_CLAIM, "a string", is_text),
 ];
 
 fn is_text(value: &Bson) -> bool {

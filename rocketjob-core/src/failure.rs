@@ -2,7 +2,10 @@
 
 use std::{any::type_name, backtrace::Backtrace, fmt, time::Duration};
 
-use crate::error::{BoxError, chain};
+use crate::{
+    context::Cancelled,
+    error::{BoxError, chain},
+};
 
 /// What `perform` returns. `?` works with every error, and with plain text.
 pub type JobResult<T = ()> = std::result::Result<T, JobError>;
@@ -11,6 +14,10 @@ pub type JobResult<T = ()> = std::result::Result<T, JobError>;
 pub const PLAIN_MESSAGE: &str = "RocketJob::JobException";
 /// The class name of a panic in `perform`.
 pub const PANIC: &str = "Panic";
+/// The class name of a job that took longer than its timeout.
+pub const TIMEOUT: &str = "Timeout";
+/// The class name of a job whose servers died with it.
+pub const LOST_CLAIM: &str = "LostClaim";
 /// The class name of a document that does not fit its struct.
 pub const UNDECODABLE: &str = "Undecodable";
 
@@ -132,13 +139,20 @@ impl JobError {
         }
     }
 
-    /// What a job returns that stops because it was told to.
-    pub fn cancelled(reason: impl Into<String>) -> Self {
+    /// What a job returns that stops because it was told to: its claim is handed back, or after a
+    /// timeout it fails.
+    pub fn stopped(reason: Cancelled) -> Self {
+        let (wish, class_name) = match reason {
+            Cancelled::TimedOut => (Wish::Usual, TIMEOUT),
+            Cancelled::Shutdown | Cancelled::ClaimLost | Cancelled::ServerLapsed => {
+                (Wish::HandBack, "Cancelled")
+            }
+        };
         Self::new(
-            Wish::HandBack,
+            wish,
             JobFailure {
-                class_name: "Cancelled".into(),
-                ..JobFailure::message(reason)
+                class_name: class_name.into(),
+                ..JobFailure::message(reason.to_string())
             },
         )
     }

@@ -20,12 +20,14 @@ mod field;
 mod filter;
 mod find;
 mod handle;
+mod inspection;
 mod job;
 mod limit;
 mod memory;
 pub mod name;
 mod new_job;
 mod perform;
+mod recovery;
 mod registry;
 mod server;
 mod settlement;
@@ -42,30 +44,36 @@ pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimit
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared};
-pub use definition::{DEFAULT_PRIORITY, Definition, LogLevel, PublishedDefinition, PublishedField};
+pub use definition::{
+    DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
+    PublishedDefinition, PublishedField,
+};
 pub use document::JobDocument;
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
 pub use error::{BoxError, Error, Problem, Result, ValidationFailed};
 pub use event::{Event, EventCursor};
 pub use failure::{
-    FailJob, JobError, JobFailure, JobResult, PANIC, PLAIN_MESSAGE, UNDECODABLE, Wish,
+    FailJob, JobError, JobFailure, JobResult, LOST_CLAIM, PANIC, PLAIN_MESSAGE, TIMEOUT,
+    UNDECODABLE, Wish,
 };
 pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
 pub use filter::{Cursor, DEFAULT_LIMIT, Filter, Query, ReadFrom, Sort, compare, equal};
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
+pub use inspection::Inspection;
 pub use job::{Job, Perform};
 pub use limit::{places, release_free_places};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use perform::{Handler, Performed};
+pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover};
 pub use registry::{Registration, Registry};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
-pub use storage::{EventStore, JobStore, ServerStore, Storage};
+pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use successor::{create_successors, recover_successors};
 
@@ -76,7 +84,7 @@ pub mod __private {
 
     pub use crate::{
         concern::ErasedConcern,
-        definition::{Definition, LogLevel},
+        definition::{Definition, LogLevel, LostClaim},
         encoding::default_value,
         error::ValidationFailed,
         field::FieldDefinition,

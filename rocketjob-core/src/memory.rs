@@ -71,9 +71,14 @@ impl MemoryStore {
 
     /// An empty store on another clock.
     pub fn with_clock(clock: impl Clock) -> Self {
+        Self::with_ids(clock, IdSource::new())
+    }
+
+    /// An empty store on another clock that mints its ids from `ids`.
+    pub fn with_ids(clock: impl Clock, ids: IdSource) -> Self {
         Self(Arc::new(Shared {
             clock: Box::new(clock),
-            ids: IdSource::new(),
+            ids,
             work_ready: Notify::new(),
             data: Mutex::default(),
         }))
@@ -107,6 +112,11 @@ impl MemoryStore {
     /// The stored document with this id, also an undecodable one: for tests and for exporting.
     pub fn raw(&self, id: ObjectId) -> Option<Document> {
         self.data().jobs.get(&Key::Object(id)).cloned()
+    }
+
+    /// Shows each stored document, without copying any: for tests and simulations.
+    pub fn visit(&self, see: impl FnMut(&Document)) {
+        self.data().jobs.documents().for_each(see);
     }
 
     fn time(&self) -> Timestamp {

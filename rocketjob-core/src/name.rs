@@ -63,6 +63,9 @@ pub const SLOTS: &str = "slots";
 pub const SUCCESSORS: &str = "successors";
 /// How many workers died with this job.
 pub const LOST_CLAIMS: &str = "lost_claims";
+/// The token of the claim under which `perform` has begun; written only where that must be known
+/// after a crash.
+pub const BEGUN_CLAIM: &str = "begun_claim";
 /// The trace that the job continues.
 pub const TRACE: &str = "trace";
 
@@ -101,6 +104,7 @@ pub const ENVELOPE: &[&str] = &[
     SLOTS,
     SUCCESSORS,
     LOST_CLAIMS,
+    BEGUN_CLAIM,
     TRACE,
 ];
 

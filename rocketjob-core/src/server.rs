@@ -1,10 +1,15 @@
 //! Server documents: which processes work on a store, and that they are alive.
 
+use std::time::Duration;
+
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::PublishedDefinition;
+
+/// How long a server may be silent that says nothing else.
+const DEFAULT_LEASE: Duration = Duration::from_mins(1);
 
 /// Where a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,10 +59,39 @@ pub struct ServerDocument {
     pub state: ServerState,
     /// The last sign of life.
     pub heartbeat: Option<Heartbeat>,
+    /// For how long it may be silent before others take it for dead; see
+    /// [`lease`](Self::lease).
+    pub lease: Option<Duration>,
     /// The version of this library that it runs.
     pub version: String,
     /// What it performs.
     pub definitions: Vec<PublishedDefinition>,
+}
+
+impl ServerDocument {
+    /// Whether it is a server of the original, which publishes no version of this library.
+    pub fn is_original(&self) -> bool {
+        self.version.is_empty()
+    }
+
+    /// Whether `worker_name` is that of one of its workers. `host:1` has `host:1:2`, and not
+    /// `host:12:2`.
+    pub fn has_worker(&self, worker_name: &str) -> bool {
+        worker_name
+            .strip_prefix(&self.name)
+            .is_some_and(|rest| rest.starts_with(':'))
+    }
+
+    /// For how long it may be silent before others take it for dead: four heartbeats of 15 seconds
+    /// unless it says otherwise.
+    pub fn lease(&self) -> Duration {
+        self.lease.unwrap_or(DEFAULT_LEASE)
+    }
+
+    /// How often it has given a sign of life.
+    pub fn beats(&self) -> u64 {
+        self.heartbeat.map_or(0, |heartbeat| heartbeat.counter)
+    }
 }
 
 /// A sign of life.

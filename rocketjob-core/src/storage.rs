@@ -20,14 +20,23 @@ use crate::{
     error::Result,
     event::{Event, EventCursor},
     filter::{Filter, Query, ReadFrom},
+    inspection::Inspection,
     server::{ServerDocument, ServerState},
     state::State,
 };
 
 /// A store of jobs, servers and events. `Store` holds any of them.
-pub trait Storage: JobStore + ServerStore + EventStore {}
+pub trait Storage: JobStore + ServerStore + EventStore + InspectStore {}
 
-impl<S: JobStore + ServerStore + EventStore> Storage for S {}
+impl<S: JobStore + ServerStore + EventStore + InspectStore> Storage for S {}
+
+/// Tells what a store is and whether it is fit for work.
+#[async_trait]
+pub trait InspectStore: Send + Sync {
+    /// Looks at the store as it stands, for a server that starts and for people who look for a
+    /// fault.
+    async fn inspect(&self) -> Result<Inspection>;
+}
 
 /// Keeps jobs.
 #[async_trait]
@@ -98,6 +107,15 @@ pub trait JobStore: Debug + Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<JobDocument>>;
 
+    /// The first running job, in the order of the text of the claims, whose claim's token comes
+    /// behind `after`; see [`ClaimToken::end`](crate::ClaimToken::end) to go from server to server.
+    /// Costs the same whatever the number of claims. Reads only; from the primary.
+    async fn next_claim(&self, after: &str) -> Result<Option<JobDocument>>;
+
+    /// The first kind behind `after`, in the order of the text, of which a job is ready. Costs the
+    /// same whatever the number of jobs.
+    async fn next_kind(&self, after: &str) -> Result<Option<String>>;
+
     /// The job with this id. From the primary.
     ///
     /// # Errors
@@ -157,6 +175,11 @@ pub trait ServerStore: Send + Sync {
 
     /// Removes a server's document, and says whether it was there. Its claims are not touched.
     async fn remove_server(&self, id: ObjectId) -> Result<bool>;
+
+    /// Removes the document of a server whose heartbeat counter still stands at `counter` (0 when
+    /// it has none), and says whether it did: one that has beaten meanwhile stays. Atomic. Its
+    /// claims are not touched.
+    async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool>;
 }
 
 /// Carries events.

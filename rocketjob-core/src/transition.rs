@@ -36,6 +36,10 @@ pub(crate) fn retry_later(
     change.put(name::STATE, State::Queued.as_str());
     change.put(name::RUN_AT, date(run_at));
     clear(change, job, name::WORKER_NAME);
+    if job.get(name::LOST_CLAIMS).is_some() {
+        // It has shown that it does not kill its server.
+        change.take(name::LOST_CLAIMS);
+    }
     mark(change, Some(run_at), None, now);
 }
 

@@ -52,6 +52,7 @@ const NAMES: &[(&str, &str)] = &[
     ("slots", KEPT),
     ("successors", KEPT),
     ("lost_claims", READ),
+    ("begun_claim", KEPT),
     ("trace", KEPT),
 ];
 

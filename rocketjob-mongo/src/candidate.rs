@@ -54,6 +54,20 @@ impl Candidate {
     }
 }
 
+/// The condition that a document may be handed out, if as a queued job it meets `queued` as well.
+pub(crate) fn claimable(mut queued: Document) -> Document {
+    queued.insert(name::STATE, State::Queued.as_str());
+    doc! {
+        name::READY: true,
+        name::STATE: { "$gte": State::Queued.as_str() },
+        // A running job that is no batch was claimed by the original, which leaves `ready`.
+        "$or": [
+            queued,
+            { name::STATE: State::Running.as_str(), name::SUB_STATE: PROCESSING },
+        ],
+    }
+}
+
 /// What a claim looks for.
 pub(crate) struct Search<'s> {
     store: &'s MongoStore,
@@ -91,16 +105,10 @@ impl<'s> Search<'s> {
         if kinds.is_empty() {
             return Ok(Vec::new());
         }
-        let condition = self.narrowed(doc! {
-            name::READY: true,
-            name::STATE: { "$gte": State::Queued.as_str() },
-            name::KIND: { "$in": kinds },
-            // A running job that is no batch was claimed by the original, which leaves `ready`.
-            "$or": [
-                { name::STATE: State::Queued.as_str(), name::RUN_AT: schema::due(date(self.now)) },
-                { name::STATE: State::Running.as_str(), name::SUB_STATE: PROCESSING },
-            ],
-        })?;
+        let due = doc! { name::RUN_AT: schema::due(date(self.now)) };
+        let mut condition = claimable(due);
+        condition.insert(name::KIND, doc! { "$in": kinds });
+        let condition = self.narrowed(condition)?;
         let mut options = limited(limit);
         options.sort = Some(doc! { name::PRIORITY: 1, name::ID: 1 });
         options.skip = Some(skip as u64);

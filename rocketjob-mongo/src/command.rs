@@ -172,7 +172,10 @@ fn command(verb: Verb, statements: &[RawDocumentBuf], durability: Durability) ->
     let mut concern = RawDocumentBuf::new();
     match durability {
         Durability::Primary => concern.append(cstr!("w"), 1),
-        Durability::Majority => concern.append(cstr!("w"), "majority"),
+        Durability::Majority => {
+            concern.append(cstr!("w"), "majority");
+            concern.append(cstr!("j"), true);
+        }
     }
     command.append(cstr!("writeConcern"), concern);
     let mut array = RawArrayBuf::new();

@@ -8,6 +8,8 @@ use rocketjob_core::Error;
 pub(crate) const DUPLICATE_KEY: i32 = 11000;
 /// A collection is there already.
 const NAMESPACE_EXISTS: i32 = 48;
+/// There is no such collection.
+const NAMESPACE_NOT_FOUND: i32 = 26;
 const AUTHENTICATION_FAILED: i32 = 18;
 
 /// The server is shutting down, is no longer the primary, or lost another one: the write may or may
@@ -63,6 +65,11 @@ pub(crate) fn duplicates(error: &DriverError) -> Option<Vec<(usize, &str)>> {
 /// Whether a collection could not be created because it is there.
 pub(crate) fn is_existing_collection(error: &DriverError) -> bool {
     code(error) == Some(NAMESPACE_EXISTS)
+}
+
+/// Whether a command failed because its collection is not there.
+pub(crate) fn is_missing_collection(error: &DriverError) -> bool {
+    code(error) == Some(NAMESPACE_NOT_FOUND)
 }
 
 fn code(error: &DriverError) -> Option<i32> {

@@ -29,6 +29,7 @@ mod error;
 mod event;
 mod filter;
 mod insert;
+mod inspection;
 mod place;
 mod query;
 mod ready;

@@ -118,6 +118,23 @@ impl MongoStore {
         Ok(found.iter().filter_map(|raw| readable(raw)).collect())
     }
 
+    pub(crate) async fn next_claimed(&self, after: &str) -> Result<Option<JobDocument>> {
+        let behind = doc! { name::CLAIM: { "$gt": after }, name::STATE: State::Running.as_str() };
+        let mut limit = 1;
+        loop {
+            let mut options = limited(limit);
+            options.sort = Some(doc! { name::CLAIM: 1 });
+            options.hint = Some(Hint::Name(schema::TOKEN.into()));
+            let found = self.read(behind.clone(), options).await?;
+            let job = found.iter().find_map(|raw| readable(raw));
+            if job.is_some() || found.len() < limit {
+                return Ok(job);
+            }
+            // However many cannot be read, they hide no claim behind them.
+            limit *= 10;
+        }
+    }
+
     pub(crate) async fn count_jobs(&self, filter: &Filter, read_from: ReadFrom) -> Result<u64> {
         let condition = filter::query(filter)?;
         let count = self

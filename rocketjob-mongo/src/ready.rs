@@ -5,6 +5,7 @@ use mongodb::options::{FindOptions, Hint};
 use rocketjob_core::{JobDocument, JobStore, Result, State, date, name};
 
 use crate::{
+    candidate::claimable,
     query::{limited, readable},
     schema,
     store::MongoStore,
@@ -91,6 +92,21 @@ impl MongoStore {
         options.hint = Some(Hint::Name(schema::HELD.into()));
         let found = self.read(waiting, options).await?;
         Ok(found.iter().find_map(|raw| readable(raw)))
+    }
+
+    pub(crate) async fn next_ready_kind(&self, after: &str) -> Result<Option<String>> {
+        let mut condition = claimable(Document::new());
+        condition.insert(name::KIND, doc! { "$gt": after });
+        let mut options = limited(1);
+        options.sort = Some(doc! { name::KIND: 1, name::PRIORITY: 1, name::ID: 1 });
+        options.hint = Some(Hint::Name(schema::CLAIM.into()));
+        let fields = doc! { name::ID: 0, name::KIND: 1 };
+        let mut found = self.read_fields(condition, options, fields).await?;
+        let next = found.first_mut().and_then(|found| found.remove(name::KIND));
+        Ok(match next {
+            Some(Bson::String(kind)) => Some(kind),
+            _ => None,
+        })
     }
 
     /// Makes `change` on the first documents that meet `condition`, as long as they still do.

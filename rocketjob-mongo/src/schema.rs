@@ -29,7 +29,7 @@ pub(crate) const SERVERS: &str = "rocket_job.servers";
 pub(crate) const EVENTS: &str = "rocket_job.events";
 
 /// The size of the capped collection of events, in bytes; the original's.
-const EVENTS_SIZE: u64 = 134_217_728;
+pub(crate) const EVENTS_SIZE: u64 = 134_217_728;
 
 /// The next jobs of each kind.
 pub(crate) const CLAIM: &str = "rocketjob_claim";
@@ -52,7 +52,8 @@ pub(crate) const SUCCESSORS: &str = "rocketjob_successors";
 /// Lists of ended, failed and paused jobs.
 pub(crate) const ENDED: &str = "rocketjob_ended";
 
-fn indexes() -> Vec<IndexModel> {
+/// The indexes on jobs.
+pub(crate) fn indexes() -> Vec<IndexModel> {
     let unfinished = doc! { "unfinished_key": { "$exists": true }, "state": { "$gte": "failed" } };
     vec![
         partial(
@@ -102,6 +103,18 @@ fn indexes() -> Vec<IndexModel> {
     ]
 }
 
+/// The index on servers.
+pub(crate) fn server_name() -> IndexModel {
+    let options = IndexOptions::builder()
+        .name("name_1".to_owned())
+        .unique(true)
+        .build();
+    IndexModel::builder()
+        .keys(doc! { "name": 1 })
+        .options(options)
+        .build()
+}
+
 fn partial(name: &str, keys: Document, filter: Document) -> IndexModel {
     let options = IndexOptions::builder()
         .name(name.to_owned())
@@ -135,12 +148,8 @@ pub(crate) async fn create(database: &Database) -> Result<(), DriverError> {
         .collection::<Document>(JOBS)
         .create_indexes(indexes())
         .await?;
-    let server_name = IndexModel::builder()
-        .keys(doc! { "name": 1 })
-        .options(IndexOptions::builder().unique(true).build())
-        .build();
     let servers: Collection<Document> = database.collection(SERVERS);
-    servers.create_index(server_name).await?;
+    servers.create_index(server_name()).await?;
     let events = database
         .create_collection(EVENTS)
         .capped(true)

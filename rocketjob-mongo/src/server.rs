@@ -1,5 +1,7 @@
 //! Server documents: the original's fields, and beside them what ours publish.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bson::{
     Bson, DateTime, Document, deserialize_from_bson, doc, oid::ObjectId, serialize_to_bson,
@@ -7,14 +9,17 @@ use bson::{
 use futures_util::TryStreamExt;
 use mongodb::{
     Collection,
-    options::{CollectionOptions, ReadConcern, ReturnDocument, WriteConcern},
+    options::{CollectionOptions, ReadConcern, ReturnDocument},
 };
 use rocketjob_core::{
     Error, Heartbeat, JobStore, PublishedDefinition, Result, ServerDocument, ServerState,
     ServerStore, date, timestamp, whole_number,
 };
 
-use crate::{error, schema, store::MongoStore, store::primary};
+use crate::{
+    error, schema,
+    store::{MongoStore, durable, primary},
+};
 
 const NAME: &str = "name";
 const MAX_WORKERS: &str = "max_workers";
@@ -23,8 +28,10 @@ const STATE: &str = "state";
 const HEARTBEAT: &str = "heartbeat";
 const UPDATED_AT: &str = "updated_at";
 const WORKERS: &str = "workers";
-/// Ours; the original ignores it, as it does the two below.
+/// Ours; the original ignores it, as it does the three below.
 const COUNTER: &str = "counter";
+/// In milliseconds.
+const LEASE: &str = "lease";
 const VERSION: &str = "version";
 const DEFINITIONS: &str = "definitions";
 
@@ -38,7 +45,7 @@ impl MongoStore {
         let options = CollectionOptions::builder()
             .selection_criteria(primary())
             .read_concern(ReadConcern::local())
-            .write_concern(WriteConcern::majority())
+            .write_concern(durable())
             .build();
         self.database().collection_with_options(name, options)
     }
@@ -133,6 +140,19 @@ impl ServerStore for MongoStore {
             .map(|result| result.deleted_count == 1)
             .map_err(|error| self.error(error))
     }
+
+    async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool> {
+        let mut stands = vec![Bson::Int64(i64::try_from(counter).unwrap_or(i64::MAX))];
+        if counter == 0 {
+            // Also where there is none, or no heartbeat at all.
+            stands.push(Bson::Null);
+        }
+        let condition = doc! { "_id": id, "heartbeat.counter": { "$in": stands } };
+        let removed = self.server_documents().delete_one(condition).await;
+        removed
+            .map(|result| result.deleted_count == 1)
+            .map_err(|error| self.error(error))
+    }
 }
 
 /// A number of workers as the original stores it.
@@ -152,6 +172,9 @@ fn encode(server: &ServerDocument) -> Result<Document> {
     if let Some(started_at) = server.started_at {
         document.insert(STARTED_AT, date(started_at));
     }
+    if let Some(lease) = server.lease {
+        document.insert(LEASE, i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+    }
     if let Some(heartbeat) = server.heartbeat {
         let beat = doc! {
             "_id": server.id,
@@ -164,7 +187,10 @@ fn encode(server: &ServerDocument) -> Result<Document> {
     Ok(document)
 }
 
-/// The server in a document, ours or the original's; `None` for one without id, name or state.
+/// The server in a document, ours or the original's; `None` for one without a usable id.
+///
+/// What else cannot be read is passed over, and an unknown state counts as running: a server that is
+/// left out of the list would be taken for dead, and its claims for nobody's.
 fn decode(document: &Document) -> Option<ServerDocument> {
     let server = read(document);
     if server.is_none() {
@@ -177,10 +203,14 @@ fn read(document: &Document) -> Option<ServerDocument> {
     let time = |date: &DateTime| timestamp(*date);
     Some(ServerDocument {
         id: document.get_object_id("_id").ok()?,
-        name: document.get_str(NAME).ok()?.to_owned(),
+        name: document.get_str(NAME).unwrap_or_default().to_owned(),
         max_workers: count(document, MAX_WORKERS),
         started_at: document.get_datetime(STARTED_AT).ok().and_then(time),
-        state: ServerState::from_name(document.get_str(STATE).ok()?)?,
+        state: document
+            .get_str(STATE)
+            .ok()
+            .and_then(ServerState::from_name)
+            .unwrap_or(ServerState::Running),
         heartbeat: document.get_document(HEARTBEAT).ok().and_then(|beat| {
             Some(Heartbeat {
                 updated_at: beat.get_datetime(UPDATED_AT).ok().and_then(time)?,
@@ -188,6 +218,11 @@ fn read(document: &Document) -> Option<ServerDocument> {
                 counter: count(beat, COUNTER),
             })
         }),
+        lease: document
+            .get(LEASE)
+            .and_then(whole_number)
+            .and_then(|lease| u64::try_from(lease).ok())
+            .map(Duration::from_millis),
         version: document.get_str(VERSION).unwrap_or_default().to_owned(),
         definitions: definitions(document),
     })

@@ -85,7 +85,7 @@ impl MongoStore {
         let options = CollectionOptions::builder()
             .selection_criteria(primary())
             .read_concern(ReadConcern::local())
-            .write_concern(WriteConcern::majority())
+            .write_concern(durable())
             .build();
         let jobs = database.collection_with_options(schema::JOBS, options);
         Ok(Self(Arc::new(Shared {
@@ -140,6 +140,14 @@ impl fmt::Debug for MongoStore {
 
 pub(crate) fn primary() -> SelectionCriteria {
     SelectionCriteria::ReadPreference(ReadPreference::Primary)
+}
+
+/// When a write counts: a majority has it in its journal, also where the set does not say so itself
+/// and where there is only one server.
+pub(crate) fn durable() -> WriteConcern {
+    let mut concern = WriteConcern::majority();
+    concern.journal = Some(true);
+    concern
 }
 
 /// Whether a patch makes its job ready for a worker.
@@ -211,6 +219,14 @@ impl JobStore for MongoStore {
         limit: usize,
     ) -> Result<Vec<JobDocument>> {
         self.claimed_by(server, after, limit).await
+    }
+
+    async fn next_claim(&self, after: &str) -> Result<Option<JobDocument>> {
+        self.next_claimed(after).await
+    }
+
+    async fn next_kind(&self, after: &str) -> Result<Option<String>> {
+        self.next_ready_kind(after).await
     }
 
     async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {

@@ -8,15 +8,16 @@ use std::{
 };
 
 use bson::{Document, doc};
+use jiff::SignedDuration;
 use mongodb::{
-    Client,
+    Client, IndexModel,
     event::{EventHandler, command::CommandEvent},
-    options::ClientOptions,
+    options::{ClientOptions, IndexOptions},
 };
 use parking_lot::Mutex;
 use rocketjob_core::{
-    Change, Error, EventStore, Filter, Guard, JobStore, Patch, ServerDocument, ServerState,
-    ServerStore, State, Store,
+    Change, Error, EventStore, Filter, Guard, InspectStore, JobStore, Patch, ServerDocument,
+    ServerState, ServerStore, State, Store,
 };
 use rocketjob_mongo::MongoStore;
 use rocketjob_testing::{
@@ -114,6 +115,83 @@ async fn a_regular_collection_of_events_is_left_as_it_is() {
     );
     store.event_end().await.unwrap();
     database.drop().await;
+}
+
+#[tokio::test]
+async fn a_database_as_it_should_be_has_no_problems() {
+    let database = database("connect::a_database_as_it_should_be_has_no_problems").await;
+    let store = MongoStore::connect(database.url()).await.unwrap();
+    let inspection = store.inspect().await.unwrap();
+    assert_eq!(inspection.problems, Vec::<String>::new());
+    assert!(inspection.product.starts_with("MongoDB "), "{inspection:?}");
+    assert!(
+        inspection.topology.starts_with("replica set ")
+            && inspection.topology.ends_with(" of 1 member"),
+        "{inspection:?}"
+    );
+    assert!(inspection.durability.contains("majority"), "{inspection:?}");
+    // It runs on this machine.
+    assert!(inspection.clock_offset.abs() < SignedDuration::from_secs(1));
+    database.drop().await;
+}
+
+#[tokio::test]
+async fn what_became_of_indexes_and_events_is_named() {
+    let database = database("connect::what_became_of_indexes_and_events_is_named").await;
+    let store = MongoStore::connect(database.url()).await.unwrap();
+    let own = store.database();
+    let jobs = own.collection::<Document>("rocket_job.jobs");
+    jobs.drop_index("rocketjob_token").await.unwrap();
+    jobs.drop_index("rocketjob_ended").await.unwrap();
+    let another = IndexModel::builder()
+        .keys(doc! { "_id": 1, "state": 1 })
+        .options(
+            IndexOptions::builder()
+                .name("rocketjob_ended".to_owned())
+                .build(),
+        )
+        .build();
+    jobs.create_index(another).await.unwrap();
+    own.collection::<Document>("rocket_job.servers")
+        .drop()
+        .await
+        .unwrap();
+    let events = own.collection::<Document>("rocket_job.events");
+    events.drop().await.unwrap();
+    let expected = |events: &str| {
+        [
+            "rocket_job.jobs: the index `rocketjob_token` is missing",
+            "rocket_job.jobs: the index `rocketjob_ended` is another one than ours: drop it",
+            "rocket_job.servers: the index `name_1` is missing",
+            events,
+        ]
+        .map(ToOwned::to_owned)
+    };
+    let problems = store.inspect().await.unwrap().problems;
+    assert_begin(&problems, &expected("rocket_job.events is missing"));
+    own.create_collection("rocket_job.events").await.unwrap();
+    let problems = store.inspect().await.unwrap().problems;
+    assert_begin(&problems, &expected("rocket_job.events is not capped"));
+
+    // What is told to do about it helps.
+    let convert = doc! { "convertToCapped": "rocket_job.events", "size": 134_217_728 };
+    own.run_command(convert).await.unwrap();
+    jobs.drop_index("rocketjob_ended").await.unwrap();
+    let again = MongoStore::with_client(store.client().clone(), database.name())
+        .await
+        .unwrap();
+    assert_eq!(
+        again.inspect().await.unwrap().problems,
+        Vec::<String>::new()
+    );
+    database.drop().await;
+}
+
+fn assert_begin(texts: &[String], beginnings: &[String]) {
+    assert_eq!(texts.len(), beginnings.len(), "{texts:#?}");
+    for (text, beginning) in texts.iter().zip(beginnings) {
+        assert!(text.starts_with(beginning), "{texts:#?}");
+    }
 }
 
 #[tokio::test]
@@ -259,6 +337,12 @@ async fn a_server_alone_will_do() {
     );
     let found = store.get(inserted.id()).await.unwrap().unwrap();
     assert_eq!(found.state(), State::Completed);
+    let inspection = store.inspect().await.unwrap();
+    assert!(
+        inspection.topology.starts_with("standalone"),
+        "{inspection:?}"
+    );
+    assert_eq!(inspection.problems, Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -290,6 +374,12 @@ async fn servers_of_the_original_are_read() {
         2,
         "a server that has not begun has no heartbeat"
     );
+    for server in found {
+        assert!(server.is_original());
+        assert!(!store.declare_dead(server.id, 1).await.unwrap());
+        let stands_at_0 = store.declare_dead(server.id, server.beats()).await;
+        assert!(stands_at_0.unwrap(), "its heartbeats are not counted");
+    }
     database.drop().await;
 }
 
@@ -301,6 +391,7 @@ fn server(store: &(impl JobStore + ?Sized)) -> ServerDocument {
         started_at: None,
         state: ServerState::Starting,
         heartbeat: None,
+        lease: None,
         version: "0.1.0".into(),
         definitions: Vec::new(),
     }

@@ -265,6 +265,21 @@ async fn lists(profiler: &mut Profiler, store: &Store, server: ObjectId) {
         .await
         .unwrap();
     assert_eq!(claims.len(), CLAIMS);
+    // Some 10,000 jobs are running, each of a server of its own.
+    let next = profiler
+        .check("next claim", 1, store.next_claim(""))
+        .await
+        .unwrap()
+        .unwrap();
+    let first = ClaimToken::server_of(&claim_of(&next).token).unwrap();
+    let behind = ClaimToken::end(first);
+    let next = store.next_claim(&behind);
+    let next = profiler.check("next claim behind", 1, next).await.unwrap();
+    assert_ne!(next, None);
+    let next = profiler
+        .check("next kind", 1, store.next_kind("Kind1"))
+        .await;
+    assert_eq!(next.unwrap().as_deref(), Some("Kind10"));
     let pending = Query::new(Filter::exists(name::SUCCESSORS));
     let find = store.find(&pending);
     let pending = profiler

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use rocketjob_core::{BoxError, Error};
-use rusqlite::ErrorCode;
+use rusqlite::{ErrorCode, ffi};
 
 /// Why a statement or an operation on the file failed, before it is known where.
 #[derive(Debug, Clone)]
@@ -35,10 +35,23 @@ impl Failure {
     pub(crate) fn at(self, address: &str) -> Error {
         match self {
             Self::Sqlite(error) => match error.sqlite_error_code() {
-                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Error::Unavailable {
-                    address: address.into(),
-                    source: Box::new(error),
-                },
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+                    broken_off(address, error)
+                }
+                // Room may be made: what waits for it loses nothing.
+                Some(ErrorCode::DiskFull) => broken_off(
+                    address,
+                    format!(
+                        "the disk is full ({error}): make room where the file lies; work goes on by itself then"
+                    ),
+                ),
+                Some(ErrorCode::SystemIoFailure) if !is_unreadable(&error) => broken_off(
+                    address,
+                    format!(
+                        "the disk does not take what is written ({error}, code {}): look at its space, at quotas and at the messages of the system; work goes on by itself once it does",
+                        extended_code(&error)
+                    ),
+                ),
                 _ => Error::Storage(Box::new(error)),
             },
             Self::Bson(error) => Error::Storage(Box::new(error)),
@@ -49,6 +62,23 @@ impl Failure {
             },
         }
     }
+}
+
+/// Whether what is on the disk cannot be had back: no patience helps against that.
+fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(
+        extended_code(error),
+        ffi::SQLITE_IOERR_READ
+            | ffi::SQLITE_IOERR_SHORT_READ
+            | ffi::SQLITE_IOERR_CORRUPTFS
+            | ffi::SQLITE_IOERR_DATA
+    )
+}
+
+fn extended_code(error: &rusqlite::Error) -> i32 {
+    error
+        .sqlite_error()
+        .map_or(ffi::SQLITE_OK, |error| error.extended_code)
 }
 
 /// The operation was broken off, and nobody knows whether it happened.

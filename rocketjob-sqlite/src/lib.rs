@@ -2,7 +2,8 @@
 //!
 //! [`SqliteStore`] keeps every promise of [`Storage`](rocketjob_core::Storage) with the file alone:
 //! several processes on one machine may work on it at the same time, and what was acknowledged is
-//! on the disk. Small writes of many tasks share one transaction and one sync.
+//! on the disk. Small writes of many tasks share one transaction and one sync. A full disk makes the
+//! store unavailable for a while: nothing is lost, and work goes on once there is room.
 //!
 //! ```
 //! use rocketjob_core::{Filter, JobStore, ReadFrom};
@@ -24,6 +25,7 @@ mod error;
 mod event;
 mod find;
 mod hold;
+mod inspection;
 mod options;
 #[cfg(test)]
 mod plan;

@@ -11,7 +11,7 @@ use rocketjob_core::{Clock, Error, Result, SystemClock};
 use crate::store::SqliteStore;
 
 /// What an address of this store begins with.
-const SCHEME: &str = "sqlite://";
+pub(crate) const SCHEME: &str = "sqlite://";
 
 /// When a write counts as done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,6 +1,6 @@
 //! The layout of the file, and how an older one becomes today's.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use rocketjob_core::Error;
 use rusqlite::Connection;
@@ -14,7 +14,7 @@ use crate::{
 const APPLICATION: i64 = 0x524A_6F62;
 
 /// What leads from each version to the next; a file's version is how many of them it has seen.
-const MIGRATIONS: &[&str] = &[sql::CREATE];
+const MIGRATIONS: &[&str] = &[sql::CREATE, sql::CLAIMS_BY_TOKEN, sql::LEASES];
 
 /// Makes the tables of a new file, and brings those of an older one up to date.
 ///
@@ -76,4 +76,75 @@ fn version(connection: &Connection, path: &Path) -> Result<usize, Error> {
                 MIGRATIONS.len()
             ))
         })
+}
+
+/// What was made of our tables and indexes since the file was opened, and how to mend it.
+pub(crate) fn differences(connection: &Connection) -> Result<Vec<String>, Failure> {
+    let ours = Connection::open_in_memory()?;
+    for migration in MIGRATIONS {
+        ours.execute_batch(migration)?;
+    }
+    let found = objects(connection)?;
+    let differences = objects(&ours)?
+        .into_iter()
+        .filter_map(|(name, (kind, sql))| match found.get(&name) {
+            Some((_, found)) if *found == sql => None,
+            Some(_) if kind == "index" => Some(format!(
+                "the {kind} `{name}` is not as it should be: run `DROP INDEX {name}; {sql}`"
+            )),
+            None if kind == "index" => Some(format!("the {kind} `{name}` is missing: run `{sql}`")),
+            Some(_) => Some(format!(
+                "the {kind} `{name}` is not as it should be: copy its rows into one made by `{sql}`"
+            )),
+            None => Some(format!(
+                "the {kind} `{name}` is missing: restore the file from a backup"
+            )),
+        });
+    Ok(differences.collect())
+}
+
+/// The tables and indexes that somebody created, by name: their kind and their statement.
+fn objects(connection: &Connection) -> Result<BTreeMap<String, (String, String)>, Failure> {
+    let mut statement = connection.prepare(
+        "SELECT name, type, sql FROM sqlite_schema WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
+    )?;
+    let rows = statement.query_map([], |row| {
+        let sql: String = row.get(2)?;
+        let words: Vec<_> = sql.split_whitespace().collect();
+        Ok((row.get(0)?, (row.get(1)?, words.join(" "))))
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use rocketjob_core::{InspectStore, JobStore};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::SqliteStore;
+
+    #[tokio::test]
+    async fn every_older_layout_is_brought_up_to_date_with_its_jobs() {
+        for version in 1..MIGRATIONS.len() {
+            let folder = TempDir::new().unwrap();
+            let path = folder.path().join("jobs.db");
+            let old = Connection::open(&path).unwrap();
+            for migration in &MIGRATIONS[..version] {
+                old.execute_batch(migration).unwrap();
+            }
+            old.execute_batch(&format!(
+                "INSERT INTO jobs (id, kind, state, claim, rest)
+                     VALUES (CAST('123456789012' AS BLOB), 'Mail', 'running', 'a:1', x'0500000000');
+                 PRAGMA application_id = {APPLICATION};
+                 PRAGMA user_version = {version}"
+            ))
+            .unwrap();
+            let store = SqliteStore::open(&path).await.unwrap();
+            let found = store.next_claim("").await.unwrap().unwrap();
+            assert_eq!(found.kind(), "Mail");
+            let problems = store.inspect().await.unwrap().problems;
+            assert_eq!(problems, Vec::<String>::new(), "layout {version}");
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! [`ServerStore`] in SQLite.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bson::oid::ObjectId;
 use jiff::Timestamp;
@@ -12,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{error::Failure, row::object_id, store::SqliteStore};
 
 const SELECT: &str = "SELECT id, name, max_workers, started_at, state, updated_at, workers, \
-                      counter, version, definitions FROM servers";
+                      counter, version, definitions, lease FROM servers";
 
 /// The definitions as one document.
 #[derive(Serialize, Deserialize)]
@@ -33,8 +35,8 @@ impl ServerStore for SqliteStore {
                 session
                     .prepare(
                         "INSERT OR IGNORE INTO servers (id, name, max_workers, started_at, state, \
-                         updated_at, workers, counter, version, definitions) \
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                         updated_at, workers, counter, version, definitions, lease) \
+                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
                     )?
                     .execute(params![
                         server.id.bytes(),
@@ -49,6 +51,9 @@ impl ServerStore for SqliteStore {
                         server.heartbeat.map(|beat| counter(beat.counter)),
                         server.version,
                         definitions,
+                        server
+                            .lease
+                            .map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)),
                     ])?;
                 // Also when an earlier try, whose answer was lost, wrote it.
                 let mut statement = session.prepare("SELECT 1 FROM servers WHERE id = ?1")?;
@@ -136,6 +141,16 @@ impl ServerStore for SqliteStore {
         })
         .await
     }
+
+    async fn declare_dead(&self, id: ObjectId, beats: u64) -> Result<bool> {
+        self.write(move |session| {
+            let removed = session
+                .prepare("DELETE FROM servers WHERE id = ?1 AND ifnull(counter, 0) = ?2")?
+                .execute(params![id.bytes(), counter(beats)])?;
+            Ok(removed > 0)
+        })
+        .await
+    }
 }
 
 fn read(row: &rusqlite::Row<'_>) -> Result<ServerDocument, Failure> {
@@ -162,6 +177,10 @@ fn read(row: &rusqlite::Row<'_>) -> Result<ServerDocument, Failure> {
         state: ServerState::from_name(&state)
             .ok_or_else(|| unexpected(&format!("the unknown state `{state}`")))?,
         heartbeat,
+        lease: row
+            .get::<_, Option<i64>>(10)?
+            .and_then(|lease| u64::try_from(lease).ok())
+            .map(Duration::from_millis),
         version: row.get(8)?,
         definitions: definitions.definitions,
         name,

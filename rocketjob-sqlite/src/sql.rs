@@ -58,13 +58,6 @@ macro_rules! is_unfinished {
     };
 }
 
-/// The server in a token, which is 24 digits long.
-macro_rules! server {
-    () => {
-        "substr(claim, 1, 25)"
-    };
-}
-
 macro_rules! select {
     ($($rest:expr),+) => {
         concat!("SELECT ", columns!(), " FROM jobs ", $($rest),+)
@@ -106,9 +99,7 @@ pub(crate) const CREATE: &str = concat!(
     CREATE INDEX jobs_scheduled ON jobs (run_at, id) WHERE ",
     is_scheduled!(),
     ";
-    CREATE INDEX jobs_running ON jobs (",
-    server!(),
-    ", id) WHERE state = 'running';
+    CREATE INDEX jobs_running ON jobs (substr(claim, 1, 25), id) WHERE state = 'running';
     CREATE INDEX jobs_stopped ON jobs (state, completed_at, id) WHERE ",
     is_stopped!(),
     ";
@@ -148,6 +139,14 @@ pub(crate) const CREATE: &str = concat!(
         created_at INTEGER NOT NULL
     ) STRICT;"
 );
+
+/// What version 2 changes: the claims in the order of their tokens, which leads from one server to
+/// the next, whatever stands in a token.
+pub(crate) const CLAIMS_BY_TOKEN: &str = "DROP INDEX jobs_running;
+    CREATE INDEX jobs_claimed ON jobs (claim, id) WHERE state = 'running';";
+
+/// What version 3 adds: for how long each server may be silent, in milliseconds.
+pub(crate) const LEASES: &str = "ALTER TABLE servers ADD COLUMN lease INTEGER";
 
 /// The first ready jobs of one kind: kind, time, how many.
 pub(crate) const CLAIM: &str = select!(
@@ -215,11 +214,22 @@ pub(crate) const NEXT_HELD: &str = select!(
     ", id LIMIT ?2"
 );
 
-/// The claims of one server: its prefix, the id before, how many.
+/// The claims of one server: its prefix, the end of its claims, the id before, how many.
 pub(crate) const CLAIMS_OF: &str = select!(
-    "INDEXED BY jobs_running WHERE state = 'running' AND ",
-    server!(),
-    " = ?1 AND id > ?2 ORDER BY id LIMIT ?3"
+    "INDEXED BY jobs_claimed WHERE state = 'running' AND claim > ?1 AND claim < ?2 AND id > ?3 \
+     ORDER BY id LIMIT ?4"
+);
+
+/// The first claims behind a token: token, how many.
+pub(crate) const NEXT_CLAIM: &str = select!(
+    "INDEXED BY jobs_claimed WHERE state = 'running' AND claim > ?1 ORDER BY claim, id LIMIT ?2"
+);
+
+/// The first kind behind another of which a job is ready: kind.
+pub(crate) const NEXT_KIND: &str = concat!(
+    "SELECT kind FROM jobs INDEXED BY jobs_ready WHERE kind > ?1 AND ",
+    is_ready!(),
+    " ORDER BY kind LIMIT 1"
 );
 
 /// One job: id.

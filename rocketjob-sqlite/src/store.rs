@@ -17,7 +17,7 @@ use rocketjob_core::{
     Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion, JobDocument,
     JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
     claim,
@@ -212,15 +212,46 @@ impl JobStore for SqliteStore {
         after: Option<ObjectId>,
         limit: usize,
     ) -> Result<Vec<JobDocument>> {
-        let server = ClaimToken::prefix(server);
+        let (start, end) = (ClaimToken::prefix(server), ClaimToken::end(server));
         let after = after.map_or_else(Vec::new, |after| after.bytes().to_vec());
         self.read(move |connection| {
-            let rows = Session::new(connection)
-                .rows(sql::CLAIMS_OF, params![server, after, hold::count(limit)])?;
+            let rows = Session::new(connection).rows(
+                sql::CLAIMS_OF,
+                params![start, end, after, hold::count(limit)],
+            )?;
             Ok(rows
                 .iter()
                 .filter_map(|row| JobDocument::new(row.decode()).ok())
                 .collect())
+        })
+        .await
+    }
+
+    async fn next_claim(&self, after: &str) -> Result<Option<JobDocument>> {
+        let after = after.to_owned();
+        self.read(move |connection| {
+            let session = Session::new(connection);
+            let mut limit = 1;
+            loop {
+                let rows = session.rows(sql::NEXT_CLAIM, params![after, hold::count(limit)])?;
+                let readable = rows
+                    .iter()
+                    .find_map(|row| JobDocument::new(row.decode()).ok());
+                if readable.is_some() || rows.len() < limit {
+                    return Ok(readable);
+                }
+                // However many cannot be read, they hide no claim behind them.
+                limit *= 10;
+            }
+        })
+        .await
+    }
+
+    async fn next_kind(&self, after: &str) -> Result<Option<String>> {
+        let after = after.to_owned();
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(sql::NEXT_KIND)?;
+            Ok(statement.query_row([after], |row| row.get(0)).optional()?)
         })
         .await
     }

@@ -2,8 +2,9 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use rocketjob_core::{Error, JobStore, Store};
-use rocketjob_sqlite::{Options, SqliteStore};
+use jiff::SignedDuration;
+use rocketjob_core::{Error, InspectStore, JobStore, Store};
+use rocketjob_sqlite::{Options, SqliteStore, Synchronous};
 use rocketjob_testing::job;
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -156,4 +157,59 @@ async fn many_may_open_a_new_file_at_the_same_time() {
         let store = Store::new(store.await.unwrap().unwrap());
         job("Mail").insert(&store).await;
     }
+}
+
+#[tokio::test]
+async fn a_file_as_it_should_be_has_no_problems() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("jobs.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let inspection = store.inspect().await.unwrap();
+    assert_eq!(inspection.problems, Vec::<String>::new());
+    assert!(
+        inspection.product.starts_with("SQLite 3."),
+        "{inspection:?}"
+    );
+    let (file, mode) = inspection.topology.split_once(" of ").unwrap();
+    assert_eq!(file, format!("file {}", path.display()));
+    assert!(mode.ends_with(" MiB in WAL mode"), "{mode}");
+    assert!(inspection.durability.contains("synchronous=full"));
+    assert!(inspection.clock_offset.abs() < SignedDuration::from_secs(1));
+    let careless = Options::new().synchronous(Synchronous::Normal);
+    let inspection = careless.open(&path).await.unwrap().inspect().await.unwrap();
+    assert!(inspection.durability.contains("power cut"));
+    assert_eq!(inspection.problems, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn an_index_that_was_dropped_or_changed_is_named_with_what_brings_it_back() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("jobs.db");
+    let store = SqliteStore::open(&path).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch(
+            "DROP INDEX jobs_ready; DROP INDEX jobs_claimed;
+             CREATE INDEX jobs_claimed ON jobs (claim, id);
+             CREATE INDEX of_somebody_else ON jobs (created_at);",
+        )
+        .unwrap();
+    let problems = store.inspect().await.unwrap().problems;
+    let [claimed, ready] = problems.as_slice() else {
+        panic!("{problems:#?}");
+    };
+    assert!(
+        claimed.contains("`jobs_claimed` is not as it should be"),
+        "{claimed}"
+    );
+    assert!(ready.contains("`jobs_ready` is missing"), "{ready}");
+    for problem in &problems {
+        assert!(problem.contains(&path.display().to_string()), "{problem}");
+        let (_, remedy) = problem.split_once("run `").unwrap();
+        other.execute_batch(remedy.trim_end_matches('`')).unwrap();
+    }
+    assert_eq!(
+        store.inspect().await.unwrap().problems,
+        Vec::<String>::new()
+    );
 }

@@ -7,7 +7,8 @@ use std::{
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    Claim, ClaimRequest, ClaimToken, Claimed, Filter, JobDocument, Limit, Limits, NoLimits, Store,
+    Claim, ClaimRequest, ClaimToken, Claimed, Filter, JobDocument, Limit, Limits, NoLimits, Result,
+    Store,
 };
 
 /// Claims on a store like a server does, with an incarnation and tokens of its own.
@@ -86,6 +87,11 @@ impl Claimer {
 
     /// Claims what is wanted.
     pub async fn claim_wanted(&self, wanted: &Wanted<'_>) -> Claimed {
+        self.try_claim(wanted).await.unwrap()
+    }
+
+    /// Claims what is wanted, from a store that may fail.
+    pub async fn try_claim(&self, wanted: &Wanted<'_>) -> Result<Claimed> {
         let request = ClaimRequest {
             token: ClaimToken {
                 server: self.server,
@@ -98,7 +104,7 @@ impl Claimer {
             skip: wanted.skip,
             limits: wanted.limits,
         };
-        self.store.claim(&request).await.unwrap()
+        self.store.claim(&request).await
     }
 
     /// Claims the next job, which must be there.

@@ -1,15 +1,15 @@
 //! A store that fails when a test says so.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, JobDocument,
-    JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore,
-    Settled, State, Store,
+    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
+    Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument,
+    ServerState, ServerStore, Settled, State, Store,
 };
 
 /// A call that can be made to fail.
@@ -25,6 +25,8 @@ pub enum Call {
     Release,
     NextHeld,
     ClaimsOf,
+    NextClaim,
+    NextKind,
     Get,
     Find,
     Count,
@@ -36,6 +38,8 @@ pub enum Call {
     SetMaxWorkers,
     Servers,
     RemoveServer,
+    DeclareDead,
+    Inspect,
     Publish,
     EventEnd,
     Events,
@@ -73,11 +77,25 @@ pub struct Faulty {
     script: Arc<Mutex<Script>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Script {
     faults: Vec<(Call, Fault)>,
+    others: Vec<(Call, Act)>,
     outage: bool,
+    silence: bool,
     calls: BTreeMap<Call, usize>,
+}
+
+type Act = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl fmt::Debug for Script {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Script")
+            .field("faults", &self.faults)
+            .field("outage", &self.outage)
+            .field("calls", &self.calls)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Faulty {
@@ -94,9 +112,19 @@ impl Faulty {
         self.script.lock().faults.push((call, fault));
     }
 
+    /// Before the store hears of the next `call`, `act` happens: another process was faster.
+    pub fn before_next(&self, call: Call, act: impl Future<Output = ()> + Send + 'static) {
+        self.script.lock().others.push((call, Box::pin(act)));
+    }
+
     /// From now on all calls fail before the store hears of them, or none except those scripted.
     pub fn set_outage(&self, outage: bool) {
         self.script.lock().outage = outage;
+    }
+
+    /// From now on no call is ever answered, nor does the store hear of any; or all are again.
+    pub fn set_silence(&self, silence: bool) {
+        self.script.lock().silence = silence;
     }
 
     /// How often `call` was made so far, failed or not.
@@ -119,12 +147,25 @@ impl Faulty {
         Some(script.faults.remove(place).1)
     }
 
+    fn other(&self, call: Call) -> Option<Act> {
+        let others = &mut self.script.lock().others;
+        let place = others.iter().position(|(other, _)| *other == call)?;
+        Some(others.remove(place).1)
+    }
+
     async fn through<T>(
         &self,
         call: Call,
         act: impl Future<Output = Result<T>> + Send,
     ) -> Result<T> {
-        match self.fault(call) {
+        if let Some(other) = self.other(call) {
+            other.await;
+        }
+        let fault = self.fault(call);
+        if self.script.lock().silence {
+            std::future::pending::<()>().await;
+        }
+        match fault {
             None => act.await,
             Some(Fault::Before) => Err(self.unavailable("the request was lost")),
             Some(Fault::After) => {
@@ -196,6 +237,16 @@ impl JobStore for Faulty {
             .await
     }
 
+    async fn next_claim(&self, after: &str) -> Result<Option<JobDocument>> {
+        self.through(Call::NextClaim, self.inner.next_claim(after))
+            .await
+    }
+
+    async fn next_kind(&self, after: &str) -> Result<Option<String>> {
+        self.through(Call::NextKind, self.inner.next_kind(after))
+            .await
+    }
+
     async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
         self.through(Call::Get, self.inner.get(id)).await
     }
@@ -261,6 +312,18 @@ impl ServerStore for Faulty {
     async fn remove_server(&self, id: ObjectId) -> Result<bool> {
         self.through(Call::RemoveServer, self.inner.remove_server(id))
             .await
+    }
+
+    async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool> {
+        self.through(Call::DeclareDead, self.inner.declare_dead(id, counter))
+            .await
+    }
+}
+
+#[async_trait]
+impl InspectStore for Faulty {
+    async fn inspect(&self) -> Result<Inspection> {
+        self.through(Call::Inspect, self.inner.inspect()).await
     }
 }
 

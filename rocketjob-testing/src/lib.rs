@@ -5,6 +5,7 @@
 //!   needs is a [`Harness`].
 //! - [`Faulty`] fails scripted calls of any store, before or after the store has acted.
 //! - [`job`], [`Claimer`] and [`FieldLimits`] put jobs into a store and claim them.
+//! - `simulation` (feature) runs whole servers on a virtual clock, and checks every step.
 //! - [`Gate`] holds a job up until a test says so, [`eventually`] waits for what must come true.
 //!
 //! The stores of this workspace hold their promises by the same suite.
@@ -27,6 +28,8 @@ mod harness;
 pub mod mongod;
 pub mod operator;
 mod promises;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use claimer::{Claimer, FieldLimits, Wanted, claim_of, ids};
 pub use eventually::eventually;

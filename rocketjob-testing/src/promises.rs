@@ -122,6 +122,15 @@ macro_rules! conformance {
                 finds_running_jobs_only
                 goes_on_behind_the_last_page
                 tells_servers_apart_whose_ids_begin_alike;
+            next_claim:
+                goes_from_server_to_server
+                goes_from_claim_to_claim_of_one_server
+                finds_running_jobs_only
+                sees_tokens_that_are_not_ours
+                gets_past_any_number_of_undecodable_documents;
+            next_kind:
+                goes_from_kind_to_kind
+                sees_ready_jobs_only;
             find:
                 gets_a_job_by_its_id
                 lists_jobs_in_the_order_of_arrival
@@ -170,7 +179,28 @@ macro_rules! conformance {
                 changes_the_state_only_from_those_named
                 says_whether_the_server_exists
                 lists_servers_in_the_order_of_their_ids
-                leaves_the_claims_of_a_removed_server;
+                leaves_the_claims_of_a_removed_server
+                goes_when_its_heartbeat_stands_still
+                stays_when_it_has_beaten_meanwhile
+                goes_when_it_never_gave_a_sign_of_life
+                is_declared_dead_by_one_of_many;
+            recover:
+                requeues_the_claims_of_a_server_without_a_document
+                leaves_the_claims_of_a_live_server
+                leaves_the_claims_of_servers_that_arrive_meanwhile
+                leaves_jobs_that_the_original_took_over
+                leaves_kinds_that_it_does_not_know
+                passes_by_claims_that_are_not_ours
+                hands_a_suspect_back_that_had_not_begun
+                counts_a_suspect_that_had_begun
+                fails_a_job_with_which_too_many_servers_died
+                fails_what_must_not_be_performed_twice
+                tells_failed_jobs_from_those_that_wait
+                ends_each_claim_once
+                ends_more_claims_than_a_page_has
+                frees_the_places_of_limits;
+            inspect:
+                finds_nothing_wrong_with_a_new_store;
             event:
                 come_in_the_order_of_publication
                 begin_at_the_end

@@ -1,7 +1,7 @@
 //! The fault-injecting store: as good as what it decorates, except where the script says otherwise.
 
 use bson::{Document, oid::ObjectId};
-use rocketjob_core::{Change, JobStore, MemoryStore, ServerStore, State, Store};
+use rocketjob_core::{Change, Filter, JobStore, MemoryStore, ServerStore, State, Store};
 use rocketjob_testing::{Call, Claimer, Fault, Faulty, Harness, conformance, job};
 
 struct Decorated(MemoryStore, Faulty);
@@ -102,4 +102,17 @@ async fn an_outage_lasts_until_it_is_over() {
     }
     faulty.set_outage(false);
     assert_eq!(faulty.promote(1).await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn another_process_may_be_faster() {
+    let (store, faulty) = faulty();
+    let first = job("A").insert(&store).await.id();
+    faulty.before_next(Call::Get, async move {
+        job("B").insert(&store).await;
+        store.delete(&Filter::eq("_id", first)).await.unwrap();
+    });
+    assert_eq!(faulty.next_kind("A").await.unwrap(), None, "not yet");
+    assert_eq!(faulty.get(first).await.unwrap(), None);
+    assert_eq!(faulty.next_kind("A").await.unwrap().as_deref(), Some("B"));
 }

@@ -6,21 +6,22 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use bson::oid::ObjectId;
 use rocketjob_core::{
-    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
-    Settlement, Shared, Store, recover_successors, release_free_places,
+    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result, Shared,
+    Store, name,
 };
-use tokio::sync::mpsc;
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    crew::{Crew, worker_name},
+    health::Pulse,
     queue::Assignment,
-    settler::{Counts, Item},
-    worker::{Crew, hand_back},
+    standing::{Mode, Post, Standing},
+    sweep::promote,
 };
 
 /// How many jobs a server may read ahead of its idle workers, and so how far its claims reach into
@@ -30,12 +31,8 @@ pub const MAX_READ_AHEAD: usize = 400;
 const FAR_SHORTER: u64 = 4;
 /// For how long a job that was read ahead may wait before it is handed back.
 const PATIENCE: Duration = Duration::from_millis(250);
-/// How often due jobs and what a crash left behind are looked for.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How many jobs one sweep makes ready.
-const SWEEP_GROUP: usize = 1000;
-/// How many outcomes may wait to be written before the claims pause.
-const MAX_UNSETTLED: usize = 4 * MAX_READ_AHEAD;
+/// How many claims may be open, until their outcomes are written, before further ones pause.
+const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
 /// How long the claims wait after an error of the store, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -43,19 +40,28 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
     pub(crate) store: Store,
-    pub(crate) server: ObjectId,
+    pub(crate) post: Arc<Post>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) registry: Arc<Registry>,
-    pub(crate) workers: Vec<String>,
     pub(crate) kinds: Vec<String>,
     pub(crate) filter: Option<Filter>,
     pub(crate) shared: Shared,
     pub(crate) poll_interval: Duration,
     pub(crate) rank: Arc<AtomicUsize>,
-    pub(crate) claims: Arc<AtomicU64>,
-    pub(crate) counts: Arc<Counts>,
-    pub(crate) settler: mpsc::UnboundedSender<Item>,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) stop: CancellationToken,
+}
+
+/// The claims of a server so far.
+#[derive(Debug, Default)]
+pub(crate) struct Claims {
+    /// How often the store was asked.
+    pub(crate) count: AtomicU64,
+    /// All claims with a lower number have been answered, or are given up.
+    pub(crate) answered: AtomicU64,
+    /// Rung when a claim that was given up may have been made all the same.
+    pub(crate) doubtful: Notify,
 }
 
 /// How many jobs are wanted, and for whom.
@@ -66,6 +72,8 @@ struct Want {
     idle: Vec<usize>,
     /// Whether any worker has nothing to do.
     any_idle: bool,
+    /// No more suspects.
+    no_suspects: bool,
 }
 
 impl Dispatcher {
@@ -73,58 +81,58 @@ impl Dispatcher {
     pub(crate) async fn run(self) {
         let mut sequence = 0;
         let mut round_trip = Duration::from_millis(5);
-        let mut next_sweep = Instant::now();
         let mut back_off = BACK_OFF.0;
-        let mut handed_out: usize = 0;
-        let mut unanswered = Vec::new();
+        let mut doubtful = false;
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
         // until one of them is free.
         let mut all_busy = false;
         while !self.stop.is_cancelled() {
-            if Instant::now() >= next_sweep {
-                next_sweep = Instant::now() + SWEEP_INTERVAL;
-                if let Err(error) = self.sweep().await {
-                    tracing::warn!(error = error.chain(), "cannot sweep now");
-                }
-            }
             all_busy |= self.take_back();
-            let settled = self.counts.settled.load(Ordering::Relaxed)
-                + self.counts.refused.load(Ordering::Relaxed);
-            let want = self.want(round_trip, handed_out.saturating_sub(settled));
+            let standing = self.post.now();
+            if standing.mode != Mode::Working || self.post.lease.is_over() {
+                self.crew.hand_back_all(self.crew.queue.drain());
+                self.pulse.completed();
+                self.wait(self.post.changed(), PATIENCE).await;
+                continue;
+            }
+            let want = self.want(round_trip, self.crew.held());
             all_busy &= !want.any_idle;
             if want.count == 0 || all_busy {
-                self.wait(self.crew.queue.wanting(), PATIENCE.min(SWEEP_INTERVAL))
-                    .await;
+                self.pulse.completed();
+                self.wait(self.crew.queue.wanting(), PATIENCE).await;
                 continue;
             }
             sequence += 1;
             let began = Instant::now();
-            match self.claim(sequence, &want).await {
+            match self.claim(&standing, sequence, &want).await {
                 Ok(claimed) => {
                     back_off = BACK_OFF.0;
-                    self.hand_back_unanswered(&mut unanswered).await;
+                    self.pulse.completed();
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
-                    handed_out += self.hand_out(claimed, &want);
+                    self.hand_out(&standing, claimed, &want);
+                    self.claims.answered.store(sequence + 1, Ordering::Release);
+                    if std::mem::take(&mut doubtful) {
+                        self.claims.doubtful.notify_one();
+                    }
                     if found < want.count {
-                        self.idle(next_due, &mut next_sweep).await;
+                        self.idle(&standing, next_due, want.no_suspects).await;
                     }
                 }
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "cannot claim now: trying again");
-                    unanswered.push(self.token(sequence).to_string());
+                    self.claims.answered.store(sequence + 1, Ordering::Release);
+                    doubtful = true;
                     self.wait(std::future::pending(), back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
             }
         }
-        for assignment in self.crew.queue.close() {
-            let _ = self.settler.send(hand_back(assignment, &self.store));
-        }
+        self.crew.hand_back_all(self.crew.queue.close());
     }
 
-    fn want(&self, round_trip: Duration, unsettled: usize) -> Want {
+    fn want(&self, round_trip: Duration, held: usize) -> Want {
         let need = self.crew.queue.need();
         let any_idle = !need.idle.is_empty();
         let ahead = self.read_ahead(round_trip);
@@ -133,9 +141,10 @@ impl Dispatcher {
                 count: need.idle.len().saturating_sub(need.ahead),
                 idle: need.idle,
                 any_idle,
+                no_suspects: need.suspects,
             };
         }
-        let refill = need.ahead <= ahead / 2 && unsettled <= MAX_UNSETTLED;
+        let refill = need.ahead <= ahead / 2 && held <= MAX_HELD;
         Want {
             count: if refill {
                 ahead + need.idle.len() - need.ahead
@@ -144,6 +153,7 @@ impl Dispatcher {
             },
             idle: Vec::new(),
             any_idle,
+            no_suspects: need.suspects,
         }
     }
 
@@ -157,81 +167,51 @@ impl Dispatcher {
             return 0;
         }
         let each = usize::try_from(round_trip.saturating_mul(4) / pace).unwrap_or(MAX_READ_AHEAD);
-        each.saturating_mul(self.workers.len()).min(MAX_READ_AHEAD)
+        each.saturating_mul(self.crew.size()).min(MAX_READ_AHEAD)
     }
 
-    async fn claim(&self, sequence: u64, want: &Want) -> Result<Claimed> {
-        let named: Vec<String> = want
-            .idle
+    async fn claim(&self, standing: &Standing, sequence: u64, want: &Want) -> Result<Claimed> {
+        let names = self.crew.names();
+        let chosen = names
             .iter()
-            .take(want.count)
-            .map(|worker| self.workers[*worker].clone())
-            .collect();
+            .filter(|(number, _)| want.idle.is_empty() || want.idle.contains(number))
+            .map(|(_, name)| name.clone());
+        let mut workers: Vec<String> = chosen.take(want.count).collect();
+        if workers.is_empty() {
+            // All whom it was for have left meanwhile: whoever comes performs it.
+            workers.push(worker_name(&standing.name, 1));
+        }
+        let filter = self.condition(want.no_suspects);
         let request = ClaimRequest {
-            token: self.token(sequence),
-            workers: if named.is_empty() {
-                &self.workers
-            } else {
-                &named
+            token: ClaimToken {
+                server: standing.id,
+                sequence,
             },
+            workers: &workers,
             count: want.count,
             kinds: &self.kinds,
-            filter: self.filter.as_ref(),
+            filter: filter.as_ref(),
             skip: self.rank.load(Ordering::Relaxed) * want.count,
             limits: &*self.registry,
         };
-        self.claims.fetch_add(1, Ordering::Relaxed);
+        self.claims.count.fetch_add(1, Ordering::Relaxed);
         self.store.claim(&request).await
     }
 
-    fn token(&self, sequence: u64) -> ClaimToken {
-        ClaimToken {
-            server: self.server,
-            sequence,
+    /// Which jobs may be claimed now.
+    fn condition(&self, no_suspects: bool) -> Option<Filter> {
+        if !no_suspects {
+            return self.filter.clone();
         }
+        let fresh = Filter::missing(name::LOST_CLAIMS);
+        Some(match &self.filter {
+            Some(filter) => filter.clone().and(fresh),
+            None => fresh,
+        })
     }
 
-    /// A claim that ended in an error may have been made all the same: nobody here knows its jobs,
-    /// so they are handed back.
-    async fn hand_back_unanswered(&self, tokens: &mut Vec<String>) {
-        if tokens.is_empty() {
-            return;
-        }
-        match self.settle_unanswered(tokens).await {
-            Ok(()) => tokens.clear(),
-            Err(error) => tracing::warn!(error = error.chain(), "cannot look for lost claims now"),
-        }
-    }
-
-    async fn settle_unanswered(&self, tokens: &[String]) -> Result<()> {
-        let mut after = None;
-        loop {
-            let page = self
-                .store
-                .claims_of(self.server, after, SWEEP_GROUP)
-                .await?;
-            after = page.last().map(JobDocument::id);
-            let is_last = page.len() < SWEEP_GROUP;
-            let lost = page.iter().filter_map(|job| {
-                let claim = job.claim().filter(|claim| tokens.contains(&claim.token))?;
-                Some(Settlement::hand_back(job, claim, self.store.now()).patch)
-            });
-            let lost: Vec<_> = lost.collect();
-            if !lost.is_empty() {
-                tracing::warn!(
-                    jobs = lost.len(),
-                    "handing back jobs of a claim without answer"
-                );
-                self.store.settle(lost).await?;
-            }
-            if is_last {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Passes claimed jobs on, and says how many.
-    fn hand_out(&self, claimed: Claimed, want: &Want) -> usize {
+    /// Passes claimed jobs on.
+    fn hand_out(&self, standing: &Standing, claimed: Claimed, want: &Want) {
         for set_aside in &claimed.set_aside {
             tracing::error!(
                 id = set_aside.id,
@@ -245,17 +225,16 @@ impl Dispatcher {
             .into_iter()
             .filter_map(|job| self.assign(job, claimed_at))
             .collect();
-        let count = assignments.len();
-        if want.idle.is_empty() {
-            self.crew
-                .queue
-                .read_ahead(assignments.into_iter(), want.count / 2);
+        self.crew.hold(assignments.iter());
+        let undelivered = if !self.post.may_begin(standing.id) {
+            assignments
+        } else if want.idle.is_empty() {
+            self.crew.queue.read_ahead(assignments, want.count / 2)
         } else {
-            self.crew
-                .queue
-                .deliver(want.idle.iter().copied().zip(assignments));
-        }
-        count
+            let workers = want.idle.iter().copied();
+            self.crew.queue.deliver(workers.zip(assignments))
+        };
+        self.crew.hand_back_all(undelivered);
     }
 
     fn assign(&self, job: JobDocument, claimed_at: Instant) -> Option<Assignment> {
@@ -279,26 +258,50 @@ impl Dispatcher {
     }
 
     /// Nothing more is ready: waits for the bell, for the next due job or for the next poll.
-    async fn idle(&self, next_due: Option<jiff::Timestamp>, next_sweep: &mut Instant) {
+    async fn idle(
+        &self,
+        standing: &Standing,
+        next_due: Option<jiff::Timestamp>,
+        no_suspects: bool,
+    ) {
         // Spreads the polls of many servers: no two have the same rhythm.
-        let spread = self.server.bytes()[11] % 50;
+        let spread = standing.id.bytes()[11] % 50;
         let mut pause = self.poll_interval.mul_f64(0.75 + f64::from(spread) / 100.0);
-        if let Some(due) = next_due {
-            let until = due.duration_since(self.store.now());
+        let mut due = false;
+        if let Some(next_due) = next_due {
+            let until = next_due.duration_since(self.store.now());
             let until = Duration::try_from(until).unwrap_or(Duration::ZERO);
             if until < pause {
                 pause = until;
-                *next_sweep = Instant::now() + until;
+                due = true;
             }
         }
-        self.wait(self.store.work_ready(), pause).await;
+        let trusting = async {
+            if no_suspects {
+                self.crew.queue.trusting().await;
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        let sooner = async {
+            tokio::select! {
+                biased;
+                () = trusting => {}
+                () = self.store.work_ready() => {}
+            }
+        };
+        self.wait(sooner, pause).await;
+        if due && let Err(error) = promote(&self.store).await {
+            tracing::warn!(error = error.chain(), "cannot make due jobs ready now");
+        }
     }
 
     async fn wait(&self, sooner: impl Future<Output = ()>, at_most: Duration) {
         tokio::select! {
+            biased;
+            () = self.stop.cancelled() => {}
             () = sooner => {}
             () = tokio::time::sleep(at_most) => {}
-            () = self.stop.cancelled() => {}
         }
     }
 
@@ -309,16 +312,7 @@ impl Dispatcher {
             return false;
         }
         tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
-        for assignment in assignments {
-            let _ = self.settler.send(hand_back(assignment, &self.store));
-        }
+        self.crew.hand_back_all(assignments);
         true
-    }
-
-    async fn sweep(&self) -> Result<()> {
-        while self.store.promote(SWEEP_GROUP).await? == SWEEP_GROUP as u64 {}
-        release_free_places(&*self.store, &*self.registry).await?;
-        recover_successors(&*self.store, SWEEP_GROUP).await?;
-        Ok(())
     }
 }

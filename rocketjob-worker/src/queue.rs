@@ -1,14 +1,15 @@
-//! What lies between the claims of a server and its worker threads.
+//! What lies between the claims of a server and its workers.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use bson::oid::ObjectId;
 use parking_lot::{Condvar, Mutex};
-use rocketjob_core::{Claim, Handler, JobContext};
-use tokio::sync::Notify;
+use rocketjob_core::{Claim, Handler, JobContext, is_suspect};
+use tokio::{sync::Notify, time::Instant};
 
 /// A claimed job on its way to a worker.
 #[derive(Debug)]
@@ -19,22 +20,60 @@ pub(crate) struct Assignment {
     pub(crate) claimed_at: Instant,
 }
 
-/// Hands claimed jobs to workers: to a certain one that is idle, or to whoever is free first.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    state: Mutex<State>,
-    wake_ups: Vec<Condvar>,
-    /// Rung when the claims should go on: a worker is idle, or what was read ahead runs out.
-    wanting: Notify,
+impl Assignment {
+    fn is_suspect(&self) -> bool {
+        is_suspect(self.context.document())
+    }
 }
 
-#[derive(Debug)]
+/// Hands claimed jobs to workers: to a certain one that is idle, or to whoever is free first.
+///
+/// Suspects, with which servers have died before, are performed one at a time, from the first step
+/// until the outcome stands in the store: if it happens again, it is known which of them it was.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    /// Rung when the claims should go on: a worker is idle, or what was read ahead runs out.
+    wanting: Notify,
+    /// Rung when suspects can be used again.
+    trusting: Notify,
+}
+
+#[derive(Debug, Default)]
 struct State {
-    mailboxes: Vec<Option<Assignment>>,
+    seats: BTreeMap<usize, Seat>,
     ahead: VecDeque<Assignment>,
-    idle: Vec<bool>,
+    suspects: VecDeque<Assignment>,
+    /// The claim on the suspect that is performed, or whose outcome is on its way.
+    suspect: Option<(ObjectId, Claim)>,
     low_water: usize,
     closed: bool,
+}
+
+/// A worker's place at the queue.
+#[derive(Debug, Default)]
+struct Seat {
+    mailbox: Option<Assignment>,
+    idle: bool,
+    /// The worker is to end after the job that it has in hand.
+    leaving: bool,
+    wake_up: Arc<WakeUp>,
+}
+
+/// Wakes one worker: a thread, or in a simulation a task.
+#[derive(Debug, Default)]
+struct WakeUp {
+    thread: Condvar,
+    #[cfg(feature = "simulation")]
+    task: Notify,
+}
+
+impl WakeUp {
+    fn wake(&self) {
+        self.thread.notify_one();
+        #[cfg(feature = "simulation")]
+        self.task.notify_one();
+    }
 }
 
 /// What the claims go by.
@@ -44,82 +83,194 @@ pub(crate) struct Need {
     pub(crate) idle: Vec<usize>,
     /// How many jobs were read ahead and not begun.
     pub(crate) ahead: usize,
+    /// Whether a suspect is being performed or waits to be: no further ones can be used.
+    pub(crate) suspects: bool,
+}
+
+/// What a worker finds at its seat.
+enum Found {
+    Job(Assignment),
+    Nothing(Arc<WakeUp>),
+    End,
+}
+
+impl State {
+    fn take(&mut self, worker: usize) -> (Found, bool) {
+        let Some(seat) = self.seats.get_mut(&worker) else {
+            return (Found::End, false);
+        };
+        if let Some(assignment) = seat.mailbox.take() {
+            seat.idle = false;
+            return (Found::Job(assignment), false);
+        }
+        if self.closed || seat.leaving {
+            return (Found::End, false);
+        }
+        if self.suspect.is_none()
+            && let Some(assignment) = self.suspects.pop_front()
+        {
+            seat.idle = false;
+            self.suspect = Some((assignment.context.id(), assignment.claim.clone()));
+            return (Found::Job(assignment), false);
+        }
+        if let Some(assignment) = self.ahead.pop_front() {
+            seat.idle = false;
+            return (Found::Job(assignment), self.ahead.len() <= self.low_water);
+        }
+        let newly = !seat.idle;
+        seat.idle = true;
+        (Found::Nothing(Arc::clone(&seat.wake_up)), newly)
+    }
+
+    fn wake_idle(&self, at_most: usize) {
+        let idle = self.seats.values().filter(|seat| seat.idle);
+        for seat in idle.take(at_most) {
+            seat.wake_up.wake();
+        }
+    }
 }
 
 impl Queue {
-    pub(crate) fn new(workers: usize) -> Self {
-        Self {
-            state: Mutex::new(State {
-                mailboxes: (0..workers).map(|_| None).collect(),
-                ahead: VecDeque::new(),
-                idle: vec![false; workers],
-                low_water: 0,
-                closed: false,
-            }),
-            wake_ups: (0..workers).map(|_| Condvar::new()).collect(),
-            wanting: Notify::new(),
-        }
+    /// Gives a new worker a seat.
+    pub(crate) fn seat(&self, worker: usize) {
+        self.state.lock().seats.insert(worker, Seat::default());
     }
 
-    /// The next job for `worker`; blocks until there is one. `None` when the server stops.
+    /// Lets a worker end after the job that it has in hand, and returns what it has not begun.
+    pub(crate) fn leave(&self, worker: usize) -> Option<Assignment> {
+        let mut state = self.state.lock();
+        let seat = state.seats.get_mut(&worker)?;
+        seat.leaving = true;
+        seat.idle = false;
+        seat.wake_up.wake();
+        seat.mailbox.take()
+    }
+
+    /// Takes a worker's seat away, and returns what it has not begun.
+    pub(crate) fn unseat(&self, worker: usize) -> Option<Assignment> {
+        let seat = self.state.lock().seats.remove(&worker)?;
+        seat.wake_up.wake();
+        seat.mailbox
+    }
+
+    /// The next job for `worker`; blocks until there is one. `None` when the worker is to end.
     pub(crate) fn next(&self, worker: usize) -> Option<Assignment> {
         let mut state = self.state.lock();
         loop {
-            if state.closed {
-                return state.mailboxes[worker].take();
+            let (found, ring) = state.take(worker);
+            if ring {
+                self.wanting.notify_one();
             }
-            if let Some(assignment) = state.mailboxes[worker].take() {
-                return Some(assignment);
+            match found {
+                Found::Job(assignment) => return Some(assignment),
+                Found::End => return None,
+                Found::Nothing(wake_up) => wake_up.thread.wait(&mut state),
             }
-            if let Some(assignment) = state.ahead.pop_front() {
-                if state.ahead.len() <= state.low_water {
-                    self.wanting.notify_one();
-                }
-                return Some(assignment);
-            }
-            state.idle[worker] = true;
-            self.wanting.notify_one();
-            self.wake_ups[worker].wait(&mut state);
-            state.idle[worker] = false;
         }
     }
 
-    /// Gives each assignment to its idle worker.
-    pub(crate) fn deliver(&self, assignments: impl Iterator<Item = (usize, Assignment)>) {
-        let mut state = self.state.lock();
-        for (worker, assignment) in assignments {
-            state.idle[worker] = false;
-            state.mailboxes[worker] = Some(assignment);
-            self.wake_ups[worker].notify_one();
+    /// As [`next`](Self::next), for a worker that is a task.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn next_for_task(&self, worker: usize) -> Option<Assignment> {
+        loop {
+            let (found, ring) = self.state.lock().take(worker);
+            if ring {
+                self.wanting.notify_one();
+            }
+            match found {
+                Found::Job(assignment) => return Some(assignment),
+                Found::End => return None,
+                Found::Nothing(wake_up) => wake_up.task.notified().await,
+            }
         }
+    }
+
+    /// The claim on this job has ended, in the store too. If it was the suspect whose turn it was,
+    /// it is the turn of the next.
+    pub(crate) fn claim_ended(&self, context: &JobContext) {
+        if !is_suspect(context.document()) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let ended = state.suspect.as_ref().is_some_and(|(id, claim)| {
+            *id == context.id() && context.document().claim().as_ref() == Some(claim)
+        });
+        if !ended {
+            return;
+        }
+        state.suspect = None;
+        if state.suspects.is_empty() {
+            self.trusting.notify_one();
+        } else {
+            state.wake_idle(1);
+        }
+    }
+
+    /// Returns when suspects can be used again.
+    pub(crate) async fn trusting(&self) {
+        self.trusting.notified().await;
+    }
+
+    /// Gives each assignment to its idle worker, and suspects to whoever may take them. Returns
+    /// those whose worker is no longer there.
+    #[must_use]
+    pub(crate) fn deliver(
+        &self,
+        assignments: impl Iterator<Item = (usize, Assignment)>,
+    ) -> Vec<Assignment> {
+        let mut state = self.state.lock();
+        let mut undelivered = Vec::new();
+        for (worker, assignment) in assignments {
+            if state.closed {
+                undelivered.push(assignment);
+            } else if assignment.is_suspect() {
+                state.suspects.push_back(assignment);
+            } else {
+                match state.seats.get_mut(&worker) {
+                    Some(seat) if !seat.leaving && seat.mailbox.is_none() => {
+                        seat.idle = false;
+                        seat.mailbox = Some(assignment);
+                        seat.wake_up.wake();
+                    }
+                    _ => undelivered.push(assignment),
+                }
+            }
+        }
+        if !state.suspects.is_empty() && state.suspect.is_none() {
+            state.wake_idle(1);
+        }
+        undelivered
     }
 
     /// Gives the assignments to whoever is free first, and rings when only `low_water` are left.
+    /// Returns them when the queue is closed.
+    #[must_use]
     pub(crate) fn read_ahead(
         &self,
-        assignments: impl Iterator<Item = Assignment>,
+        assignments: Vec<Assignment>,
         low_water: usize,
-    ) {
+    ) -> Vec<Assignment> {
         let mut state = self.state.lock();
-        state.low_water = low_water;
-        state.ahead.extend(assignments);
-        let waiting = state.ahead.len();
-        for worker in (0..state.idle.len())
-            .filter(|worker| state.idle[*worker])
-            .take(waiting)
-        {
-            self.wake_ups[worker].notify_one();
+        if state.closed {
+            return assignments;
         }
+        state.low_water = low_water;
+        let (suspects, others): (Vec<_>, Vec<_>) =
+            assignments.into_iter().partition(Assignment::is_suspect);
+        state.suspects.extend(suspects);
+        state.ahead.extend(others);
+        let waiting = state.ahead.len() + usize::from(!state.suspects.is_empty());
+        state.wake_idle(waiting);
+        Vec::new()
     }
 
     pub(crate) fn need(&self) -> Need {
         let state = self.state.lock();
-        let idle = (0..state.idle.len())
-            .filter(|worker| state.idle[*worker])
-            .collect();
+        let idle = state.seats.iter().filter(|(_, seat)| seat.idle);
         Need {
-            idle,
+            idle: idle.map(|(worker, _)| *worker).collect(),
             ahead: state.ahead.len(),
+            suspects: state.suspect.is_some() || !state.suspects.is_empty(),
         }
     }
 
@@ -132,20 +283,37 @@ impl Queue {
     /// the workers are in jobs that take longer than was thought.
     pub(crate) fn take_back(&self, patience: Duration) -> Vec<Assignment> {
         let mut state = self.state.lock();
-        match state.ahead.front() {
-            Some(first) if first.claimed_at.elapsed() > patience => state.ahead.drain(..).collect(),
-            _ => Vec::new(),
+        let waits = |queue: &VecDeque<Assignment>| {
+            let first = queue.front();
+            first.is_some_and(|first| first.claimed_at.elapsed() > patience)
+        };
+        let mut taken = Vec::new();
+        if waits(&state.ahead) {
+            taken.extend(state.ahead.drain(..));
         }
+        if waits(&state.suspects) {
+            taken.extend(state.suspects.drain(..));
+        }
+        taken
+    }
+
+    /// Takes back all that nobody has begun.
+    pub(crate) fn drain(&self) -> Vec<Assignment> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let mut left: Vec<_> = state.ahead.drain(..).collect();
+        left.extend(state.suspects.drain(..));
+        let mailboxes = state.seats.values_mut();
+        left.extend(mailboxes.filter_map(|seat| seat.mailbox.take()));
+        left
     }
 
     /// Hands out nothing any more, and returns what nobody has begun.
     pub(crate) fn close(&self) -> Vec<Assignment> {
-        let mut state = self.state.lock();
-        state.closed = true;
-        let mut left: Vec<_> = state.ahead.drain(..).collect();
-        left.extend(state.mailboxes.iter_mut().filter_map(Option::take));
-        for wake_up in &self.wake_ups {
-            wake_up.notify_one();
+        self.state.lock().closed = true;
+        let left = self.drain();
+        for seat in self.state.lock().seats.values() {
+            seat.wake_up.wake();
         }
         left
     }

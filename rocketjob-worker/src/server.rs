@@ -2,281 +2,53 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
-    thread::JoinHandle,
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    AsStore, Cancelled, Error, Filter, Perform, Query, Registry, Result, ServerDocument,
-    ServerState, Settlement, Shared, State, Store, name,
+    AsStore, Cancelled, Error, Filter, Query, Result, ServerState, Settlement, State, Store, name,
 };
-use tokio::{runtime::Handle, sync::mpsc, task};
+use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    dispatcher::Dispatcher,
-    heartbeat,
-    settler::{self, Counts, Item},
-    watch,
-    worker::{self, Crew},
+    builder::ServerBuilder,
+    checks::StartReport,
+    crew::Crew,
+    dispatcher::Claims,
+    ending::Ending,
+    health::{Health, Pulse},
+    settler::{Counts, Item},
+    signal::Signals,
+    standing::{Mode, Post},
 };
 
-/// How long code that was told to stop may take before its claim is handed back over its head.
-const LAST_GRACE: Duration = Duration::from_secs(5);
 /// How often a server that ends by itself looks whether there is something left to do.
 const IDLE_POLL: Duration = Duration::from_millis(25);
 /// How often a stopping server looks whether its workers are done.
 const STOP_POLL: Duration = Duration::from_millis(5);
-
-/// Says how a [`Server`] is to run.
-#[derive(Debug)]
-pub struct ServerBuilder {
-    store: Store,
-    name: Option<String>,
-    workers: usize,
-    registry: Result<Registry>,
-    filter: Option<Filter>,
-    shared: Shared,
-    poll_interval: Duration,
-    heartbeat_interval: Duration,
-    grace: Duration,
-}
-
-impl ServerBuilder {
-    fn new(store: Store) -> Self {
-        Self {
-            store,
-            name: None,
-            workers: 10,
-            registry: Registry::collected(),
-            filter: None,
-            shared: Shared::new(),
-            poll_interval: Duration::from_millis(250),
-            heartbeat_interval: Duration::from_secs(15),
-            grace: Duration::from_secs(30),
-        }
-    }
-
-    /// The name, unique in the store. Without one it is `<host>:<process id>`, with something
-    /// added where that is taken.
-    #[must_use]
-    pub fn name(mut self, name: impl Into<String>) -> Self {
-        self.name = Some(name.into());
-        self
-    }
-
-    /// How many worker threads; 10 unless said otherwise.
-    #[must_use]
-    pub fn workers(mut self, workers: usize) -> Self {
-        self.workers = workers;
-        self
-    }
-
-    /// Performs jobs of this kind as well as of those that registered themselves. Needed for kinds
-    /// of a library from which the program uses nothing else.
-    #[must_use]
-    pub fn register<T: Perform>(mut self) -> Self {
-        if let Ok(registry) = &mut self.registry
-            && let Err(error) = registry.register::<T>()
-        {
-            self.registry = Err(error);
-        }
-        self
-    }
-
-    /// Performs jobs of these kinds only, whatever registered itself.
-    #[must_use]
-    pub fn only(mut self, registry: Registry) -> Self {
-        self.registry = Ok(registry);
-        self
-    }
-
-    /// Takes only jobs that meet `filter`.
-    #[must_use]
-    pub fn filter(mut self, filter: Filter) -> Self {
-        self.filter = Some(filter);
-        self
-    }
-
-    /// Shares a value with all jobs, such as a pool of connections to a database replica:
-    /// [`JobContext::shared`](rocketjob_core::JobContext::shared). One value of each type.
-    #[must_use]
-    pub fn shared<T: Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.shared = self.shared.with(value);
-        self
-    }
-
-    /// How often an idle server looks for work of which it was not told; 250 ms unless said
-    /// otherwise, and up to a quarter more or less.
-    #[must_use]
-    pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.poll_interval = interval;
-        self
-    }
-
-    /// How often the server gives a sign of life; 15 s unless said otherwise.
-    #[must_use]
-    pub fn heartbeat_interval(mut self, interval: Duration) -> Self {
-        self.heartbeat_interval = interval;
-        self
-    }
-
-    /// How long running jobs may take to finish when the server stops; 30 s unless said otherwise.
-    #[must_use]
-    pub fn grace(mut self, grace: Duration) -> Self {
-        self.grace = grace;
-        self
-    }
-
-    /// Registers the server and starts its workers. The I/O runs on the tokio runtime of the
-    /// caller, which must be the one that connected the store.
-    ///
-    /// # Errors
-    /// [`Error::NoKinds`] when there is nothing to perform, [`Error::DuplicateKind`],
-    /// [`Error::ServerNameTaken`], [`Error::Configuration`], and errors of the store.
-    pub async fn start(self) -> Result<Server> {
-        let registry = Arc::new(self.registry?);
-        if registry.is_empty() {
-            return Err(Error::NoKinds);
-        }
-        let workers = u32::try_from(self.workers).unwrap_or(u32::MAX);
-        if workers == 0 {
-            return Err(Error::configuration("a server needs at least one worker"));
-        }
-        let store = self.store;
-        let document = register(&store, self.name, workers, &registry).await?;
-        let ServerDocument { id, name, .. } = document;
-        store.heartbeat(id, workers).await?;
-        store
-            .set_server_state(id, &[ServerState::Starting], ServerState::Running)
-            .await?;
-        let kinds = registry.kinds();
-        tracing::info!(
-            server = name,
-            workers,
-            kinds = kinds.join(", "),
-            store = store.address(),
-            "started"
-        );
-
-        let rank = Arc::new(AtomicUsize::new(heartbeat::rank_of(&store, id).await?));
-        let crew = Arc::new(Crew::new(store.clone(), self.workers));
-        let counts = Arc::new(Counts::default());
-        let claims = Arc::new(AtomicU64::new(0));
-        let stop_claims = CancellationToken::new();
-        let stop_loops = CancellationToken::new();
-        let (settler, items) = mpsc::unbounded_channel();
-        let names: Vec<_> = (1..=self.workers)
-            .map(|number| format!("{name}:{number}"))
-            .collect();
-        let threads = names
-            .iter()
-            .enumerate()
-            .map(|(number, name)| {
-                worker::start(
-                    Arc::clone(&crew),
-                    number,
-                    name,
-                    Handle::current(),
-                    settler.clone(),
-                )
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let dispatcher = Dispatcher {
-            store: store.clone(),
-            server: id,
-            crew: Arc::clone(&crew),
-            registry,
-            workers: names,
-            kinds: kinds.clone(),
-            filter: self.filter,
-            shared: self.shared,
-            poll_interval: self.poll_interval,
-            rank: Arc::clone(&rank),
-            claims: Arc::clone(&claims),
-            counts: Arc::clone(&counts),
-            settler: settler.clone(),
-            stop: stop_claims.clone(),
-        };
-        Ok(Server {
-            dispatcher: tokio::spawn(dispatcher.run()),
-            settling: tokio::spawn(settler::run(store.clone(), items, Arc::clone(&counts))),
-            watching: tokio::spawn(watch::run(
-                store.clone(),
-                id,
-                Arc::clone(&crew),
-                stop_loops.clone(),
-            )),
-            beating: tokio::spawn(heartbeat::run(
-                store.clone(),
-                id,
-                workers,
-                self.heartbeat_interval,
-                rank,
-                stop_loops.clone(),
-            )),
-            store,
-            id,
-            name,
-            kinds,
-            crew,
-            threads,
-            settler,
-            counts,
-            claims,
-            stop_claims,
-            stop_loops,
-            grace: self.grace,
-        })
-    }
-}
-
-async fn register(
-    store: &Store,
-    name: Option<String>,
-    workers: u32,
-    registry: &Registry,
-) -> Result<ServerDocument> {
-    let id = store.next_id();
-    let host = gethostname::gethostname().to_string_lossy().into_owned();
-    let given = name.is_some();
-    let mut server = ServerDocument {
-        id,
-        name: name.unwrap_or_else(|| format!("{host}:{}", std::process::id())),
-        max_workers: workers,
-        started_at: Some(store.now()),
-        state: ServerState::Starting,
-        heartbeat: None,
-        version: env!("CARGO_PKG_VERSION").into(),
-        definitions: registry.publish(),
-    };
-    match store.insert_server(&server).await {
-        // A container that restarts has the host name and process id of its predecessor.
-        Err(Error::ServerNameTaken { .. }) if !given => {
-            server.name = format!("{}-{}", server.name, &id.to_hex()[18..]);
-            store.insert_server(&server).await?;
-        }
-        outcome => outcome?,
-    }
-    Ok(server)
-}
+/// How long dropping the futures of jobs may take that do not stop.
+const DROP_GRACE: Duration = Duration::from_millis(100);
+/// How long a stopping server tries to write the last outcomes, at least.
+const LAST_WRITES: Duration = Duration::from_secs(5);
 
 /// What a server has done when it stopped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stopped {
     /// Outcomes that were accepted, claims that were handed back among them.
     pub settled: usize,
     /// Outcomes that were refused since the claim was lost.
     pub refused: usize,
-    /// Jobs that did not stop when told to: their claims were handed back, and their threads left.
+    /// Jobs that did not stop when told to: their claims were handed back or given up, and their
+    /// threads left.
     pub abandoned: usize,
     /// How often the store was asked for jobs.
     pub claims: u64,
+    /// Why the process should be started anew, if it should: too many of its threads are stuck in
+    /// jobs, for example. [`recycle`](crate::recycle) does so.
+    pub recycle: Option<String>,
 }
 
 /// Worker threads that perform the jobs of a store.
@@ -295,22 +67,53 @@ pub struct Stopped {
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    store: Store,
-    id: ObjectId,
-    name: String,
-    kinds: Vec<String>,
-    crew: Arc<Crew>,
-    threads: Vec<JoinHandle<()>>,
-    dispatcher: task::JoinHandle<()>,
-    settling: task::JoinHandle<()>,
-    watching: task::JoinHandle<()>,
-    beating: task::JoinHandle<()>,
-    settler: mpsc::UnboundedSender<Item>,
-    counts: Arc<Counts>,
-    claims: Arc<AtomicU64>,
-    stop_claims: CancellationToken,
-    stop_loops: CancellationToken,
-    grace: Duration,
+    pub(crate) store: Store,
+    pub(crate) post: Arc<Post>,
+    pub(crate) kinds: Vec<String>,
+    pub(crate) report: StartReport,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) ending: Arc<Ending>,
+    pub(crate) pulses: Pulses,
+    pub(crate) dispatcher: JoinHandle<()>,
+    pub(crate) settling: JoinHandle<()>,
+    pub(crate) loops: Vec<JoinHandle<()>>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) claims: Arc<Claims>,
+    pub(crate) stop_claims: CancellationToken,
+    pub(crate) stop_loops: CancellationToken,
+    pub(crate) grace: Duration,
+    pub(crate) cancel_grace: Duration,
+}
+
+/// The pulses of all loops.
+#[derive(Debug, Clone)]
+pub(crate) struct Pulses {
+    pub(crate) dispatch: Arc<Pulse>,
+    pub(crate) settle: Arc<Pulse>,
+    pub(crate) heartbeat: Arc<Pulse>,
+    pub(crate) sweep: Arc<Pulse>,
+    pub(crate) watch: Arc<Pulse>,
+}
+
+/// Tells how a server is, from anywhere in its process: for probes.
+#[derive(Debug, Clone)]
+pub struct HealthMonitor(Pulses);
+
+impl HealthMonitor {
+    /// How the loops of the server are now.
+    pub fn health(&self) -> Health {
+        let Pulses {
+            dispatch,
+            settle,
+            heartbeat,
+            sweep,
+            watch,
+        } = &self.0;
+        let loops = [dispatch, settle, heartbeat, sweep, watch];
+        Health {
+            loops: loops.into_iter().map(|pulse| pulse.health()).collect(),
+        }
+    }
 }
 
 impl Server {
@@ -319,21 +122,35 @@ impl Server {
         ServerBuilder::new(store.as_store())
     }
 
-    /// The incarnation: the id of the server's document.
+    /// The incarnation: the id of the server's document. Another one when the server was declared
+    /// dead meanwhile and went on.
     pub fn id(&self) -> ObjectId {
-        self.id
+        self.post.id()
     }
 
     /// The name.
-    pub fn name(&self) -> &str {
-        &self.name
+    pub fn name(&self) -> String {
+        self.post.now().name
     }
 
-    /// Works until `until` is done, then stops. Typically `until` waits for a signal:
-    /// `server.run_until(rocketjob::terminated())`.
-    pub async fn run_until(self, until: impl Future<Output = ()>) -> Result<Stopped> {
-        until.await;
-        self.stop().await
+    /// How many workers it has.
+    pub fn workers(&self) -> usize {
+        self.crew.size()
+    }
+
+    /// What it found out about the store when it started.
+    pub fn report(&self) -> &StartReport {
+        &self.report
+    }
+
+    /// How its loops are.
+    pub fn health(&self) -> Health {
+        self.monitor().health()
+    }
+
+    /// A handle that tells [`health`](Self::health) while the server runs somewhere else.
+    pub fn monitor(&self) -> HealthMonitor {
+        HealthMonitor(self.pulses.clone())
     }
 
     /// The kinds that it performs, aliases included.
@@ -344,6 +161,39 @@ impl Server {
     /// How many outcomes the store has accepted so far, claims that were handed back among them.
     pub fn settled(&self) -> usize {
         self.counts.settled.load(Ordering::Relaxed)
+    }
+
+    /// Works until the process is told to end by SIGTERM or SIGINT, then stops as
+    /// [`stop`](Self::stop) does. A second signal makes an end of it: whatever is not finished is
+    /// handed back at once.
+    ///
+    /// Also ends when an operator stops the server through the store, and when the process must be
+    /// recycled; see [`Stopped::recycle`].
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn run_until_terminated(self) -> Result<Stopped> {
+        let mut signals = Signals::new();
+        tokio::select! {
+            biased;
+            () = signals.next() => {}
+            () = self.ending.wait() => {}
+        }
+        self.stop_unless(signals.next()).await
+    }
+
+    /// Works until `until` is done, then stops; earlier when an operator stops the server through
+    /// the store, or when the process must be recycled.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn run_until(self, until: impl Future<Output = ()>) -> Result<Stopped> {
+        tokio::select! {
+            biased;
+            () = until => {}
+            () = self.ending.wait() => {}
+        }
+        self.stop().await
     }
 
     /// Works until no job of its kinds is ready or running anywhere, then stops; scheduled and held
@@ -379,8 +229,27 @@ impl Server {
     /// # Errors
     /// Errors of the store while the server's document is removed.
     pub async fn stop(self) -> Result<Stopped> {
-        tracing::info!(server = self.name, "stopping");
+        self.stop_unless(std::future::pending()).await
+    }
+
+    /// Stops without letting running jobs finish: they are told to stop, and what does not do so at
+    /// once is handed back.
+    ///
+    /// # Errors
+    /// As [`stop`](Self::stop).
+    pub async fn stop_now(self) -> Result<Stopped> {
+        self.stop_unless(std::future::ready(())).await
+    }
+
+    /// Stops gracefully, and from when `hurry` is done without any grace.
+    async fn stop_unless(self, hurry: impl Future<Output = ()>) -> Result<Stopped> {
+        let server = self.post.now().name;
+        tracing::info!(server, "stopping");
+        self.post.set_mode(Mode::Stopping);
         self.stop_claims.cancel();
+        let _ = self.dispatcher.await;
+        // What nobody has begun goes back first.
+        self.crew.hand_back_all(self.crew.queue.close());
         let stopping = [
             ServerState::Starting,
             ServerState::Running,
@@ -388,40 +257,34 @@ impl Server {
         ];
         let told = self
             .store
-            .set_server_state(self.id, &stopping, ServerState::Stopping);
+            .set_server_state(self.post.id(), &stopping, ServerState::Stopping);
         if let Err(error) = told.await {
             tracing::warn!(
                 error = error.chain(),
                 "cannot tell others that this server stops"
             );
         }
-        let _ = self.dispatcher.await;
-        let abandoned = stop_workers(&self.crew, self.threads, &self.settler, self.grace).await;
-        drop(self.settler);
-        // An abandoned thread holds a sender, and the store may be away: what can be written by now is.
-        let patience = if abandoned == 0 {
-            self.grace.max(LAST_GRACE)
-        } else {
-            LAST_GRACE
-        };
-        let mut settling = self.settling;
-        if tokio::time::timeout(patience, &mut settling).await.is_err() {
-            settling.abort();
-            if abandoned == 0 {
-                tracing::error!("outcomes cannot be written: their jobs will be performed again");
-            }
+        let abandoned = stop_workers(&self.crew, hurry, self.grace, self.cancel_grace).await;
+        // The store may be away: what can be written by now is.
+        let patience = self.grace.max(LAST_WRITES);
+        let written = tokio::time::timeout(patience, self.crew.settler.settled()).await;
+        if written.is_err() {
+            tracing::error!("outcomes cannot be written: their jobs will be performed again");
         }
+        self.settling.abort();
         self.stop_loops.cancel();
-        let _ = self.watching.await;
-        let _ = self.beating.await;
-        self.store.remove_server(self.id).await?;
+        for task in self.loops {
+            let _ = task.await;
+        }
+        self.store.remove_server(self.post.id()).await?;
         let stopped = Stopped {
             settled: self.counts.settled.load(Ordering::Relaxed),
             refused: self.counts.refused.load(Ordering::Relaxed),
             abandoned,
-            claims: self.claims.load(Ordering::Relaxed),
+            claims: self.claims.count.load(Ordering::Relaxed),
+            recycle: self.ending.recycles(),
         };
-        tracing::info!(server = self.name, ?stopped, "stopped");
+        tracing::info!(server, ?stopped, "stopped");
         Ok(stopped)
     }
 }
@@ -429,35 +292,43 @@ impl Server {
 /// Waits for the workers, in the end not any longer, and says how many were left behind.
 async fn stop_workers(
     crew: &Crew,
-    threads: Vec<JoinHandle<()>>,
-    settler: &mpsc::UnboundedSender<Item>,
+    hurry: impl Future<Output = ()>,
     grace: Duration,
+    cancel_grace: Duration,
 ) -> usize {
-    let running = || {
-        threads
-            .iter()
-            .filter(|thread| !thread.is_finished())
-            .count()
-    };
     let wait = async |at_most: Duration| {
         let end = Instant::now() + at_most;
-        while running() > 0 && Instant::now() < end {
+        while crew.running() > 0 && Instant::now() < end {
             tokio::time::sleep(STOP_POLL).await;
         }
     };
-    wait(grace).await;
-    for performing in crew.performing() {
-        performing.context.cancel(Cancelled::Shutdown);
+    tokio::select! {
+        biased;
+        () = hurry => {
+            tracing::warn!("handing back at once what is not finished");
+            crew.tell_all(Cancelled::Shutdown);
+        }
+        () = async {
+            wait(grace).await;
+            crew.tell_all(Cancelled::Shutdown);
+            wait(cancel_grace).await;
+        } => {}
     }
-    wait(LAST_GRACE).await;
-    for performing in crew.performing() {
+    // Where the code awaits something, it ends here.
+    for (_, performing) in crew.performing() {
+        performing.given_up.cancel();
+    }
+    wait(DROP_GRACE).await;
+    let mut abandoned = 0;
+    for (_, performing) in crew.performing() {
         let context = performing.context;
         tracing::error!(id = %context.id(), kind = context.kind(), "does not stop: handing its claim back");
         let Some(claim) = context.document().claim() else {
             continue;
         };
+        abandoned += 1;
         let settling = Settlement::hand_back(context.document(), claim, crew.store.now());
-        let _ = settler.send(Item { context, settling });
+        crew.settle(Item { context, settling });
     }
-    running()
+    abandoned + crew.stuck()
 }

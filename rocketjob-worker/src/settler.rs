@@ -10,10 +10,14 @@ use std::{
 
 use bson::Bson;
 use rocketjob_core::{
-    Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Refusal, Result, Settled,
-    Settlement, Settling, State, Store, create_successors, name, places, target,
+    Change, Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Patch, Refusal, Result,
+    Settled, Settlement, Settling, State, Store, create_successors, name, places, target,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+
+#[cfg(feature = "simulation")]
+use crate::simulation::Planted;
+use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment};
 
 /// How many outcomes go into one write.
 const GROUP: usize = 1000;
@@ -27,6 +31,73 @@ pub(crate) struct Item {
     pub(crate) settling: Settling,
 }
 
+/// Hands a job back that nobody has begun.
+pub(crate) fn hand_back(assignment: Assignment, store: &Store) -> Item {
+    let Assignment { context, claim, .. } = assignment;
+    let settling = Settlement::hand_back(context.document(), claim, store.now());
+    Item { context, settling }
+}
+
+/// Where outcomes are given to the settler.
+#[derive(Debug, Clone)]
+pub(crate) struct Outbox {
+    items: mpsc::UnboundedSender<Item>,
+    unsettled: Arc<Unsettled>,
+}
+
+/// How many outcomes are on their way.
+#[derive(Debug, Default)]
+struct Unsettled {
+    count: AtomicUsize,
+    none: Notify,
+}
+
+/// Where the settler takes them from.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    items: mpsc::UnboundedReceiver<Item>,
+    unsettled: Arc<Unsettled>,
+}
+
+pub(crate) fn channel() -> (Outbox, Inbox) {
+    let (sender, items) = mpsc::unbounded_channel();
+    let unsettled = Arc::new(Unsettled::default());
+    let outbox = Outbox {
+        items: sender,
+        unsettled: Arc::clone(&unsettled),
+    };
+    (outbox, Inbox { items, unsettled })
+}
+
+impl Outbox {
+    pub(crate) fn send(&self, item: Item) {
+        self.unsettled.count.fetch_add(1, Ordering::AcqRel);
+        if self.items.send(item).is_err() {
+            // The server has stopped: whoever finds its claims ends them.
+            self.unsettled.done(1);
+        }
+    }
+
+    /// Returns when all outcomes that were sent are settled.
+    pub(crate) async fn settled(&self) {
+        loop {
+            let none = self.unsettled.none.notified();
+            if self.unsettled.count.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            none.await;
+        }
+    }
+}
+
+impl Unsettled {
+    fn done(&self, count: usize) {
+        if self.count.fetch_sub(count, Ordering::AcqRel) == count {
+            self.none.notify_waiters();
+        }
+    }
+}
+
 /// What became of the outcomes of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
@@ -34,99 +105,121 @@ pub(crate) struct Counts {
     pub(crate) refused: AtomicUsize,
 }
 
-/// Settles what comes until the last sender is gone.
-pub(crate) async fn run(
-    store: Store,
-    mut items: mpsc::UnboundedReceiver<Item>,
-    counts: Arc<Counts>,
-) {
-    let mut group = Vec::new();
-    while items.recv_many(&mut group, GROUP).await > 0 {
-        settle(&store, std::mem::take(&mut group), &counts).await;
-    }
+/// What writing outcomes takes.
+#[derive(Debug)]
+pub(crate) struct Settler {
+    pub(crate) store: Store,
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) place: Place,
+    pub(crate) pulse: Arc<Pulse>,
+    #[cfg(feature = "simulation")]
+    pub(crate) planted: Option<Planted>,
 }
 
-async fn settle(store: &Store, group: Vec<Item>, counts: &Counts) {
-    let mut back_off = BACK_OFF.0;
-    let outcomes = loop {
+impl Settler {
+    /// Settles what comes until it is dropped.
+    pub(crate) async fn run(self, mut inbox: Inbox) {
+        let mut group = Vec::new();
+        self.pulse.rests();
+        while inbox.items.recv_many(&mut group, GROUP).await > 0 {
+            self.pulse.completed();
+            let count = group.len();
+            self.settle(std::mem::take(&mut group)).await;
+            inbox.unsettled.done(count);
+            self.pulse.rests();
+        }
+    }
+
+    async fn settle(&self, group: Vec<Item>) {
+        #[cfg(feature = "simulation")]
+        if self.planted == Some(Planted::SuccessorBeforeSettle) {
+            crate::simulation::create_early(&self.store, &group).await;
+        }
         let patches = group
             .iter()
             .map(|item| item.settling.patch.clone())
             .collect();
-        match store.settle(patches).await {
-            Ok(outcomes) => break outcomes,
+        let outcomes = match self.insist(patches).await {
+            Ok(outcomes) => outcomes,
+            #[cfg(feature = "simulation")]
             Err(error) if error.is_transient() => {
-                tracing::warn!(
-                    error = error.chain(),
-                    outcomes = group.len(),
-                    "cannot settle now: trying again"
-                );
-                tokio::time::sleep(back_off).await;
-                back_off = (back_off * 2).min(BACK_OFF.1);
+                return self.crew.forget_all(group.iter().map(|item| &item.context));
             }
             // One outcome that the store will never take must not keep the others from it.
-            Err(error) => break settle_apart(store, &group, &error).await,
-        }
-    };
-    let mut accepted = Vec::with_capacity(group.len());
-    for (item, outcome) in group.into_iter().zip(outcomes) {
-        match outcome {
-            Settled::Accepted => {
-                counts.settled.fetch_add(1, Ordering::Relaxed);
-                accepted.push(item);
-            }
-            Settled::Refused(refusal) => {
-                counts.refused.fetch_add(1, Ordering::Relaxed);
-                refused(&item, refusal);
-            }
-        }
-    }
-    follow_up(store, &accepted).await;
-}
-
-/// Settles each outcome for itself. One that cannot be stored fails its job with the reason.
-async fn settle_apart(store: &Store, group: &[Item], cause: &Error) -> Vec<Settled> {
-    tracing::warn!(
-        error = cause.chain(),
-        outcomes = group.len(),
-        "cannot settle the group: settling one by one"
-    );
-    let mut outcomes = Vec::with_capacity(group.len());
-    for item in group {
-        let outcome = match settle_one(store, item.settling.patch.clone()).await {
-            Ok(outcome) => outcome,
-            Err(error) => {
-                let reason = format!("the outcome cannot be stored: {}", error.chain());
-                tracing::error!(id = %item.context.id(), kind = item.context.kind(), reason, "failing the job");
-                let job = item.context.document();
-                let outcome = Outcome::Fail(JobFailure::message(reason));
-                let settlement = Settlement::new(
-                    job,
-                    store.now(),
-                    outcome,
-                    true,
-                    rocketjob_core::Change::new(),
-                );
-                let claim = item.settling.patch.guard.claim.clone();
-                match claim.map(|claim| settlement.render(claim).patch) {
-                    Some(patch) => settle_one(store, patch)
-                        .await
-                        .unwrap_or(Settled::Refused(Refusal::ClaimLost)),
-                    None => Settled::Refused(Refusal::ClaimLost),
+            Err(error) => self.settle_apart(&group, &error).await,
+        };
+        self.crew.forget_all(group.iter().map(|item| &item.context));
+        let mut accepted = Vec::with_capacity(group.len());
+        for (item, outcome) in group.into_iter().zip(outcomes) {
+            match outcome {
+                Settled::Accepted => {
+                    self.counts.settled.fetch_add(1, Ordering::Relaxed);
+                    accepted.push(item);
+                }
+                Settled::Refused(refusal) => {
+                    self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    refused(&item, refusal);
                 }
             }
-        };
-        outcomes.push(outcome);
+        }
+        follow_up(&self.store, &self.place, &accepted).await;
     }
-    outcomes
-}
 
-async fn settle_one(store: &Store, patch: rocketjob_core::Patch) -> Result<Settled> {
-    let outcomes = store.settle(vec![patch]).await?;
-    Ok(outcomes
-        .first()
-        .copied()
-        .unwrap_or(Settled::Refused(Refusal::NotFound)))
+    /// Settles in spite of a store that is away for a while.
+    async fn insist(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
+        let mut back_off = BACK_OFF.0;
+        loop {
+            match self.store.settle(patches.clone()).await {
+                #[cfg(feature = "simulation")]
+                Err(error) if self.planted == Some(Planted::LostReplyIsFailure) => {
+                    return Err(error);
+                }
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(
+                        error = error.chain(),
+                        outcomes = patches.len(),
+                        "cannot settle now: trying again"
+                    );
+                    tokio::time::sleep(back_off).await;
+                    back_off = (back_off * 2).min(BACK_OFF.1);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Settles each outcome for itself. One that cannot be stored fails its job with the reason.
+    async fn settle_apart(&self, group: &[Item], cause: &Error) -> Vec<Settled> {
+        tracing::warn!(
+            error = cause.chain(),
+            outcomes = group.len(),
+            "cannot settle the group: settling one by one"
+        );
+        let mut outcomes = Vec::with_capacity(group.len());
+        for item in group {
+            let mut outcome = self.insist(vec![item.settling.patch.clone()]).await;
+            if let Err(error) = &outcome {
+                let reason = format!("the outcome cannot be stored: {}", error.chain());
+                tracing::error!(id = %item.context.id(), kind = item.context.kind(), reason, "failing the job");
+                if let Some(patch) = self.failure(item, reason) {
+                    outcome = self.insist(vec![patch]).await;
+                }
+            }
+            let settled = outcome.ok().and_then(|outcomes| outcomes.first().copied());
+            outcomes.push(settled.unwrap_or(Settled::Refused(Refusal::ClaimLost)));
+        }
+        outcomes
+    }
+
+    /// The write that fails the job of `item`.
+    fn failure(&self, item: &Item, reason: String) -> Option<Patch> {
+        let claim = item.settling.patch.guard.claim.clone()?;
+        let outcome = Outcome::Fail(JobFailure::message(reason));
+        let job = item.context.document();
+        let settlement = Settlement::new(job, self.store.now(), outcome, true, Change::new());
+        Some(settlement.render(claim).patch)
+    }
 }
 
 fn refused(item: &Item, refusal: Refusal) {
@@ -135,7 +228,7 @@ fn refused(item: &Item, refusal: Refusal) {
 }
 
 /// What an accepted outcome entails: places given on, successors created, concerns told.
-async fn follow_up(store: &Store, accepted: &[Item]) {
+async fn follow_up(store: &Store, place: &Place, accepted: &[Item]) {
     for (key, count) in places(accepted.iter().map(|item| item.context.document())) {
         if let Err(error) = store.release(&Limit::hold(&key), count).await {
             tracing::warn!(
@@ -169,7 +262,7 @@ async fn follow_up(store: &Store, accepted: &[Item]) {
         let Ok(after) = JobDocument::new(document) else {
             continue;
         };
-        tokio::spawn(async move {
+        place.spawn(async move {
             for concern in concerns
                 .iter()
                 .filter(|concern| concern.observes(transition))

@@ -1,31 +1,28 @@
 //! A worker: a thread that performs one job after the other, and knows nothing but a queue.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Instant,
-};
+use std::sync::Arc;
 
-use parking_lot::Mutex;
-use rocketjob_core::{Change, JobContext, Outcome, Result, Settlement, Store};
-use tokio::{runtime::Handle, sync::mpsc};
+use futures_util::future::{Either, select};
+use rocketjob_core::{
+    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, Performed, Result, Settled,
+    Settlement, Store, is_marked, mark_begun,
+};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::{
-    queue::{Assignment, Queue},
-    settler::Item,
+    crew::{Bench, Crew},
+    queue::Assignment,
+    settler::{Item, hand_back},
 };
 
-/// What the workers of a server share with it.
+/// One worker and what it shares with its server.
 #[derive(Debug)]
-pub(crate) struct Crew {
-    pub(crate) store: Store,
-    pub(crate) queue: Queue,
-    /// What each worker performs, and since when.
-    pub(crate) performing: Vec<Mutex<Option<Performing>>>,
-    pub(crate) pace: Pace,
+pub(crate) struct Worker {
+    pub(crate) crew: Arc<Crew>,
+    pub(crate) number: usize,
+    pub(crate) bench: Arc<Bench>,
 }
 
 /// A job in a worker's hands.
@@ -33,114 +30,130 @@ pub(crate) struct Crew {
 pub(crate) struct Performing {
     pub(crate) context: JobContext,
     pub(crate) since: Instant,
+    /// When the code was told to stop.
+    pub(crate) told: Option<Instant>,
+    /// Cancelled when the code ignores that for too long: it is dropped where it awaits something.
+    pub(crate) given_up: CancellationToken,
 }
 
-impl Crew {
-    pub(crate) fn new(store: Store, workers: usize) -> Self {
-        Self {
-            store,
-            queue: Queue::new(workers),
-            performing: (0..workers).map(|_| Mutex::new(None)).collect(),
-            pace: Pace::default(),
+impl Worker {
+    /// Works on this thread until there is nothing to do any more.
+    pub(crate) fn run(&self) {
+        while let Some(assignment) = self.crew.queue.next(self.number) {
+            if !pollster::block_on(self.step(assignment)) {
+                break;
+            }
         }
     }
 
-    /// What is being performed now.
-    pub(crate) fn performing(&self) -> Vec<Performing> {
-        self.performing
-            .iter()
-            .filter_map(|slot| slot.lock().clone())
-            .collect()
+    /// As [`run`](Self::run), in a simulation.
+    #[cfg(feature = "simulation")]
+    pub(crate) async fn run_as_task(self: Arc<Self>) {
+        while let Some(assignment) = self.crew.queue.next_for_task(self.number).await {
+            if !self.step(assignment).await {
+                break;
+            }
+        }
     }
-}
 
-/// How long a job takes a worker, as a moving average.
-#[derive(Debug, Default)]
-pub(crate) struct Pace {
-    nanoseconds: AtomicU64,
-}
-
-impl Pace {
-    fn note(&self, since: Instant) {
-        let sample = u64::try_from(since.elapsed().as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        // Two workers that write at the same time lose one sample: it is an estimate.
-        let before = self.nanoseconds.load(Ordering::Relaxed);
-        let after = if before == 0 {
-            sample
-        } else {
-            before - before / 8 + sample / 8
+    /// Performs one job, and says whether the worker is still wanted.
+    async fn step(&self, assignment: Assignment) -> bool {
+        let since = Instant::now();
+        let performing = Performing {
+            context: assignment.context.clone(),
+            since,
+            told: None,
+            given_up: CancellationToken::new(),
         };
-        self.nanoseconds.store(after.max(1), Ordering::Relaxed);
+        let given_up = performing.given_up.clone();
+        self.bench.begin(performing);
+        let item = self.perform(assignment, &given_up).await;
+        let wanted = self.bench.end();
+        self.crew.pace.note(since);
+        if let Some(item) = item {
+            self.crew.settler.send(item);
+        }
+        wanted
     }
 
-    /// Nanoseconds for each job; `None` when nothing is known yet.
-    pub(crate) fn get(&self) -> Option<u64> {
-        Some(self.nanoseconds.load(Ordering::Relaxed)).filter(|nanoseconds| *nanoseconds > 0)
-    }
-}
-
-/// Starts the thread of the worker with this number.
-pub(crate) fn start(
-    crew: Arc<Crew>,
-    number: usize,
-    name: &str,
-    runtime: Handle,
-    settler: mpsc::UnboundedSender<Item>,
-) -> Result<JoinHandle<()>> {
-    thread::Builder::new()
-        .name(name.to_owned())
-        .spawn(move || {
-            // Job code may use the I/O runtime: `tokio::spawn`, timers, the store's client.
-            let _context = runtime.enter();
-            while let Some(assignment) = crew.queue.next(number) {
-                let since = Instant::now();
-                *crew.performing[number].lock() = Some(Performing {
-                    context: assignment.context.clone(),
-                    since,
-                });
-                let item = perform(assignment, &crew.store);
-                *crew.performing[number].lock() = None;
-                crew.pace.note(since);
-                if settler.send(item).is_err() {
-                    break;
+    /// What came of the job; `None` when the claim was lost before it began.
+    async fn perform(&self, assignment: Assignment, given_up: &CancellationToken) -> Option<Item> {
+        let store = &self.crew.store;
+        if !self.may_begin(&assignment) {
+            return Some(hand_back(assignment, store));
+        }
+        if assignment.context.document().is_expired(store.now()) {
+            return Some(expire(assignment, store));
+        }
+        if is_marked(
+            assignment.context.document(),
+            assignment.handler.definition(),
+        ) {
+            match self.mark(&assignment).await {
+                Ok(true) if self.may_begin(&assignment) => {}
+                Ok(true) => return Some(hand_back(assignment, store)),
+                Ok(false) => {
+                    self.crew.forget(&assignment.context);
+                    return None;
+                }
+                Err(error) => {
+                    let id = assignment.context.id();
+                    tracing::warn!(%id, error = error.chain(), "cannot note that the job begins: handing it back");
+                    return Some(hand_back(assignment, store));
                 }
             }
-        })
-        .map_err(|error| {
-            rocketjob_core::Error::configuration(format!(
-                "cannot start worker thread `{name}`: {error}"
-            ))
-        })
+        }
+        let Assignment {
+            context,
+            handler,
+            claim,
+            ..
+        } = assignment;
+        let span = tracing::info_span!("perform", id = %context.id(), kind = context.kind(), attempt = context.attempt());
+        let performing = handler.perform(&context).instrument(span.clone());
+        let left = std::pin::pin!(given_up.cancelled());
+        let performed = match select(performing, left).await {
+            Either::Left((performed, _)) => performed,
+            Either::Right(((), unfinished)) => {
+                drop(unfinished);
+                given_up_on(&context)
+            }
+        };
+        if let Err(error) = &performed.result {
+            span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
+        }
+        let settling = performed.settle(&context, claim, store.now());
+        Some(Item { context, settling })
+    }
+
+    fn may_begin(&self, assignment: &Assignment) -> bool {
+        let incarnation = ClaimToken::server_of(&assignment.claim.token);
+        incarnation.is_some_and(|id| self.crew.post.may_begin(id))
+    }
+
+    /// Notes that the job begins, and says whether its claim still stands.
+    async fn mark(&self, assignment: &Assignment) -> Result<bool> {
+        let mark = mark_begun(assignment.context.document(), assignment.claim.clone());
+        let settled = self.crew.store.settle(vec![mark]).await?;
+        Ok(settled.first() == Some(&Settled::Accepted))
+    }
 }
 
-fn perform(assignment: Assignment, store: &Store) -> Item {
-    let Assignment {
-        context,
-        handler,
-        claim,
-        ..
-    } = assignment;
-    let job = context.document();
-    if job.is_expired(store.now()) {
-        tracing::info!(id = %context.id(), kind = context.kind(), "expired: discarded");
-        let settlement = Settlement::new(job, store.now(), Outcome::Expire, true, Change::new());
-        let settling = settlement.render(claim);
-        return Item { context, settling };
-    }
-    let span = tracing::info_span!("perform", id = %context.id(), kind = context.kind(), attempt = context.attempt());
-    let performed = span.in_scope(|| pollster::block_on(handler.perform(&context)));
-    if let Err(error) = &performed.result {
-        span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
-    }
-    let settling = performed.settle(&context, claim, store.now());
-    Item { context, settling }
-}
-
-/// Hands a job back that nobody has begun.
-pub(crate) fn hand_back(assignment: Assignment, store: &Store) -> Item {
+/// The outcome of a job whose time is over.
+fn expire(assignment: Assignment, store: &Store) -> Item {
     let Assignment { context, claim, .. } = assignment;
-    let settling = Settlement::hand_back(context.document(), claim, store.now());
+    tracing::info!(id = %context.id(), kind = context.kind(), "expired: discarded");
+    let job = context.document();
+    let settlement = Settlement::new(job, store.now(), Outcome::Expire, true, Change::new());
+    let settling = settlement.render(claim);
     Item { context, settling }
+}
+
+/// What counts as the result of code that was dropped since it did not stop.
+fn given_up_on(context: &JobContext) -> Performed {
+    let reason = context.cancelled_for().unwrap_or(Cancelled::Shutdown);
+    Performed {
+        result: Err(JobError::stopped(reason)),
+        change: Change::new(),
+    }
 }

@@ -159,7 +159,7 @@ on_every_store! {
         let exception = job.exception().unwrap();
         assert_eq!(exception.class_name, "std::io::error::Error");
         assert_eq!(exception.message, "disk gone");
-        assert!(exception.worker_name.unwrap().starts_with(server.name()));
+        assert!(exception.worker_name.unwrap().starts_with(&server.name()));
         assert_eq!(job.document().failure_count(), 1);
         assert_eq!(job.result.as_deref(), Some("attempt 1"), "what it wrote before is kept");
         job.retry().await.unwrap();

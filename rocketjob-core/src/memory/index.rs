@@ -63,6 +63,15 @@ impl<T: Ord> Groups<T> {
         !self.0.contains_key(group)
     }
 
+    /// The name of the first group behind `after`.
+    pub(super) fn next_group(&self, after: &str) -> Option<&str> {
+        let behind = (Bound::Excluded(after), Bound::Unbounded);
+        self.0
+            .range::<str, _>(behind)
+            .map(|(name, _)| name.as_str())
+            .next()
+    }
+
     /// The items of all groups behind `after`, group by group.
     pub(super) fn behind_group(&self, after: &str) -> impl Iterator<Item = &T> {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
@@ -99,6 +108,8 @@ pub(super) struct Index {
     pub(super) slots: Groups<Key>,
     /// By incarnation: running jobs claimed by that server.
     pub(super) claims: Groups<ObjectId>,
+    /// Running jobs by the token of their claim.
+    pub(super) tokens: BTreeSet<(String, Key)>,
 }
 
 impl Index {
@@ -131,6 +142,11 @@ impl Index {
             for slot in slots(document) {
                 self.slots.put(slot, key.clone(), present);
             }
+        }
+        if state == State::Running
+            && let Some(token) = text(document, name::CLAIM)
+        {
+            put(&mut self.tokens, (token.to_owned(), key.clone()), present);
         }
         let Key::Object(id) = *key else {
             return;

@@ -106,6 +106,20 @@ impl JobStore for MemoryStore {
         Ok(self.data().jobs.claims_of(server, after, limit))
     }
 
+    async fn next_claim(&self, after: &str) -> Result<Option<JobDocument>> {
+        Ok(self.data().jobs.next_claim(after))
+    }
+
+    async fn next_kind(&self, after: &str) -> Result<Option<String>> {
+        let data = self.data();
+        Ok(data
+            .jobs
+            .index
+            .ready
+            .next_group(after)
+            .map(ToOwned::to_owned))
+    }
+
     async fn get(&self, id: ObjectId) -> Result<Option<JobDocument>> {
         let document = self.raw(id);
         document.map(JobDocument::new).transpose()

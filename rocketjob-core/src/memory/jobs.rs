@@ -43,6 +43,10 @@ impl Jobs {
         self.documents.get(key)
     }
 
+    pub(super) fn documents(&self) -> impl Iterator<Item = &Document> {
+        self.documents.values()
+    }
+
     pub(super) fn insert(&mut self, job: JobDocument) -> Insertion {
         let id = job.id();
         if self.documents.contains_key(&Key::Object(id)) {
@@ -155,6 +159,13 @@ impl Jobs {
             .filter_map(|document| JobDocument::new(document.clone()).ok())
             .take(limit)
             .collect()
+    }
+
+    pub(super) fn next_claim(&self, after: &str) -> Option<JobDocument> {
+        // Behind all jobs with exactly this token.
+        let start = (format!("{after}\0"), Key::Other(String::new()));
+        let mut behind = self.index.tokens.range(start..);
+        behind.find_map(|(_, key)| JobDocument::new(self.get(key)?.clone()).ok())
     }
 
     pub(super) fn matching(&self, filter: &Filter) -> impl Iterator<Item = (&Key, &Document)> {

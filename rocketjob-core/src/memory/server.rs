@@ -5,9 +5,11 @@ use bson::oid::ObjectId;
 
 use super::MemoryStore;
 use crate::{
+    clock::{Clock as _, SystemClock},
     error::{Error, Result},
+    inspection::Inspection,
     server::{Heartbeat, ServerDocument, ServerState},
-    storage::ServerStore,
+    storage::{InspectStore, ServerStore},
 };
 
 #[async_trait]
@@ -72,5 +74,30 @@ impl ServerStore for MemoryStore {
 
     async fn remove_server(&self, id: ObjectId) -> Result<bool> {
         Ok(self.data().servers.remove(&id).is_some())
+    }
+
+    async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool> {
+        let mut data = self.data();
+        let stands = data
+            .servers
+            .get(&id)
+            .is_some_and(|server| server.beats() == counter);
+        if stands {
+            data.servers.remove(&id);
+        }
+        Ok(stands)
+    }
+}
+
+#[async_trait]
+impl InspectStore for MemoryStore {
+    async fn inspect(&self) -> Result<Inspection> {
+        Ok(Inspection {
+            product: "memory".into(),
+            topology: "this process".into(),
+            durability: "none: everything goes with the process".into(),
+            clock_offset: self.time().duration_since(SystemClock.now()),
+            problems: Vec::new(),
+        })
     }
 }

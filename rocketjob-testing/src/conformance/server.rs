@@ -2,7 +2,8 @@
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    Definition, Error, LogLevel, PublishedDefinition, ServerDocument, ServerState, Store, later,
+    Definition, Error, LogLevel, LostClaim, PublishedDefinition, ServerDocument, ServerState,
+    Store, later,
 };
 
 use super::before;
@@ -16,6 +17,7 @@ fn server(store: &Store, name: &str) -> ServerDocument {
         started_at: Some(store.now()),
         state: ServerState::Starting,
         heartbeat: None,
+        lease: Some(std::time::Duration::from_millis(2500)),
         version: "1.2.3".into(),
         definitions: Vec::new(),
     }
@@ -44,6 +46,9 @@ pub async fn keeps_the_whole_document(harness: &impl Harness) {
         expires_in: Some(std::time::Duration::from_hours(24)),
         log_level: Some(LogLevel::Warn),
         pausable: true,
+        timeout: Some(std::time::Duration::from_mins(5)),
+        on_lost_claim: LostClaim::Fail,
+        max_lost_claims: 7,
         ..Definition::new("Report::Job", "app::ReportJob")
     };
     let published: Vec<PublishedDefinition> = vec![
@@ -204,4 +209,77 @@ pub async fn leaves_the_claims_of_a_removed_server(harness: &impl Harness) {
     assert!(!store.remove_server(dead.id).await.unwrap());
     let claims = store.claims_of(dead.id, None, 10).await.unwrap();
     assert_eq!(claims, [running]);
+}
+
+/// A server whose counter stands still goes, and its heartbeat does not bring it back.
+pub async fn goes_when_its_heartbeat_stands_still(harness: &impl Harness) {
+    let store = harness.store();
+    let dead = insert(&store, "host:1").await;
+    let alive = insert(&store, "host:2").await;
+    let mut counter = 0;
+    for server in [&dead, &dead, &alive] {
+        let beaten = store.heartbeat(server.id, 1).await.unwrap().unwrap();
+        if server.id == dead.id {
+            counter = beaten.beats();
+        }
+    }
+    assert!(store.declare_dead(dead.id, counter).await.unwrap());
+    assert!(!store.declare_dead(dead.id, counter).await.unwrap());
+    assert_eq!(store.heartbeat(dead.id, 1).await.unwrap(), None);
+    let left = store.servers().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!((left[0].id, left[0].beats()), (alive.id, 1));
+}
+
+/// A server that has given a sign of life since it was looked at stays, and its counter goes on.
+pub async fn stays_when_it_has_beaten_meanwhile(harness: &impl Harness) {
+    let store = harness.store();
+    let server = insert(&store, "host:1").await;
+    let seen = store.heartbeat(server.id, 1).await.unwrap().unwrap();
+    let after = harness.second().await.heartbeat(server.id, 1).await;
+    let after = after.unwrap().unwrap();
+    for counter in [0, seen.beats(), after.beats() + 1, u64::MAX] {
+        assert!(!store.declare_dead(server.id, counter).await.unwrap());
+    }
+    assert_eq!(stored(&store, server.id).await, after);
+}
+
+/// A server that has never given a sign of life stands at 0.
+pub async fn goes_when_it_never_gave_a_sign_of_life(harness: &impl Harness) {
+    let store = harness.store();
+    let silent = insert(&store, "host:1").await;
+    assert_eq!(silent.beats(), 0);
+    assert!(!store.declare_dead(silent.id, 1).await.unwrap());
+    let beating = insert(&store, "host:2").await;
+    store.heartbeat(beating.id, 1).await.unwrap();
+    assert!(!store.declare_dead(beating.id, 0).await.unwrap());
+    assert!(!store.declare_dead(store.next_id(), 0).await.unwrap());
+    assert!(store.declare_dead(silent.id, 0).await.unwrap());
+    assert_eq!(store.servers().await.unwrap().len(), 1);
+}
+
+/// Of many who see a server dead, one declares it; its claims stay.
+pub async fn is_declared_dead_by_one_of_many(harness: &impl Harness) {
+    let handles = [harness.store(), harness.second().await];
+    let claimer = Claimer::new(&handles[0], ["A"]);
+    let dead = ServerDocument {
+        id: claimer.server,
+        ..server(&handles[0], "host:1")
+    };
+    handles[0].insert_server(&dead).await.unwrap();
+    job("A").insert(&handles[0]).await;
+    claimer.claim_one().await;
+    let tasks: Vec<_> = (0..10)
+        .map(|number| {
+            let store = handles[number % 2].clone();
+            tokio::spawn(async move { store.declare_dead(dead.id, 0).await.unwrap() })
+        })
+        .collect();
+    let mut declared = 0;
+    for task in tasks {
+        declared += u32::from(task.await.unwrap());
+    }
+    assert_eq!(declared, 1);
+    let claims = handles[1].claims_of(dead.id, None, 10).await.unwrap();
+    assert_eq!(claims.len(), 1);
 }

@@ -1,0 +1,62 @@
+//! [`InspectStore`] for a file.
+
+use async_trait::async_trait;
+use rocketjob_core::{Clock, InspectStore, Inspection, JobStore, Result, SystemClock};
+use rusqlite::Connection;
+
+use crate::{error::Failure, options::SCHEME, schema, store::SqliteStore};
+
+#[async_trait]
+impl InspectStore for SqliteStore {
+    async fn inspect(&self) -> Result<Inspection> {
+        let address = self.address();
+        let clock_offset = self.time().duration_since(SystemClock.now());
+        self.read(move |connection| {
+            let path = address.strip_prefix(SCHEME).unwrap_or(&address);
+            let mut problems = Vec::new();
+            let journal: String = pragma(connection, "journal_mode")?;
+            if journal != "wal" {
+                problems.push(format!(
+                    "`{path}` is in journal mode {journal}, in which readers and writers wait for each other: end the program that changed it, and open the file again"
+                ));
+            }
+            let (durability, problem) = durability(pragma(connection, "synchronous")?);
+            problems.extend(problem.map(ToOwned::to_owned));
+            let differences = schema::differences(connection)?;
+            problems.extend(differences.iter().map(|difference| format!("`{path}`: {difference}")));
+            let pages: i64 = pragma(connection, "page_count")?;
+            let page_size: i64 = pragma(connection, "page_size")?;
+            let mebibytes = pages * page_size / (1 << 20) + 1;
+            Ok(Inspection {
+                product: format!("SQLite {}", rusqlite::version()),
+                topology: format!(
+                    "file {path} of {mebibytes} MiB in {} mode",
+                    journal.to_uppercase()
+                ),
+                durability: durability.into(),
+                clock_offset,
+                problems,
+            })
+        })
+        .await
+    }
+}
+
+fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> Result<T, Failure> {
+    Ok(connection.pragma_query_value(None, name, |row| row.get(0))?)
+}
+
+/// When a write counts as made, and what is wrong with that.
+fn durability(synchronous: i64) -> (&'static str, Option<&'static str>) {
+    match synchronous {
+        0 => (
+            "acknowledged at once, and on the disk at some time (synchronous=off)",
+            Some("a power cut may damage the file: open it with synchronous=full"),
+        ),
+        1 => (
+            "acknowledged by the operating system; a power cut may take the last moments (synchronous=normal)",
+            None,
+        ),
+        _ => ("acknowledged by the disk (synchronous=full)", None),
+    }
+}

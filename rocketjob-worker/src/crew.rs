@@ -1,0 +1,350 @@
+//! The workers of a server: what each performs, how many there are, and what the server holds.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use bson::oid::ObjectId;
+use parking_lot::Mutex;
+use rocketjob_core::{Cancelled, JobContext, Result, Store};
+use tokio::time::Instant;
+
+use crate::{
+    place::{Body, Place},
+    queue::{Assignment, Queue},
+    settler::{Item, Outbox, hand_back},
+    standing::Post,
+    worker::{Performing, Worker},
+};
+
+/// What the workers of a server share with it and with one another.
+#[derive(Debug)]
+pub(crate) struct Crew {
+    pub(crate) store: Store,
+    pub(crate) queue: Queue,
+    pub(crate) pace: Pace,
+    pub(crate) post: Arc<Post>,
+    pub(crate) settler: Outbox,
+    place: Place,
+    /// By number; numbers are never used again.
+    hands: Mutex<BTreeMap<usize, Hand>>,
+    /// Threads of workers that were replaced, whose job never ended.
+    stuck: Mutex<Vec<Body>>,
+    last_number: AtomicUsize,
+    /// The claims that this server knows of: from the answer of the store to the end of the claim.
+    held: Mutex<HashMap<ObjectId, String>>,
+}
+
+/// One worker.
+#[derive(Debug)]
+struct Hand {
+    body: Body,
+    bench: Arc<Bench>,
+    leaving: bool,
+}
+
+/// What a worker has in hand.
+#[derive(Debug, Default)]
+pub(crate) struct Bench(Mutex<OnBench>);
+
+#[derive(Debug, Default)]
+struct OnBench {
+    performing: Option<Performing>,
+    /// Another worker has taken the place of this one.
+    replaced: bool,
+}
+
+impl Bench {
+    /// The worker begins a job.
+    pub(crate) fn begin(&self, performing: Performing) {
+        self.0.lock().performing = Some(performing);
+    }
+
+    /// The worker has ended its job. Says whether it is still one of the crew.
+    pub(crate) fn end(&self) -> bool {
+        let mut bench = self.0.lock();
+        bench.performing = None;
+        !bench.replaced
+    }
+
+    fn performing(&self) -> Option<Performing> {
+        self.0.lock().performing.clone()
+    }
+
+    /// Marks the worker as replaced, if it is still in this job.
+    fn replace(&self, job: ObjectId) -> Option<Performing> {
+        let mut bench = self.0.lock();
+        let performing = bench.performing.clone()?;
+        let still = performing.context.id() == job;
+        bench.replaced |= still;
+        still.then_some(performing)
+    }
+
+    fn tell(&self, job: ObjectId, reason: Cancelled) {
+        let mut bench = self.0.lock();
+        if let Some(performing) = &mut bench.performing
+            && performing.context.id() == job
+        {
+            performing.told.get_or_insert_with(Instant::now);
+            performing.context.cancel(reason);
+        }
+    }
+}
+
+impl Crew {
+    pub(crate) fn new(store: Store, post: Arc<Post>, settler: Outbox, place: Place) -> Self {
+        Self {
+            store,
+            queue: Queue::default(),
+            pace: Pace::default(),
+            post,
+            settler,
+            place,
+            hands: Mutex::default(),
+            stuck: Mutex::default(),
+            last_number: AtomicUsize::new(0),
+            held: Mutex::default(),
+        }
+    }
+
+    /// Starts or ends workers until there are `wanted`. Who has a job in hand ends after it.
+    pub(crate) fn resize(self: &Arc<Self>, wanted: usize) -> Result<()> {
+        let present = self.present();
+        for _ in present.len()..wanted {
+            self.start()?;
+        }
+        // The youngest leave first.
+        for number in present.into_iter().skip(wanted) {
+            if let Some(hand) = self.hands.lock().get_mut(&number) {
+                hand.leaving = true;
+            }
+            if let Some(assignment) = self.queue.leave(number) {
+                self.settler.send(hand_back(assignment, &self.store));
+            }
+        }
+        Ok(())
+    }
+
+    fn start(self: &Arc<Self>) -> Result<()> {
+        let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
+        let bench = Arc::new(Bench::default());
+        let worker = Arc::new(Worker {
+            crew: Arc::clone(self),
+            number,
+            bench: Arc::clone(&bench),
+        });
+        let name = worker_name(&self.post.now().name, number);
+        // Whoever begins at once finds itself registered.
+        let mut hands = self.hands.lock();
+        self.queue.seat(number);
+        let body = self.place.start(&name, worker).inspect_err(|_| {
+            self.queue.unseat(number);
+        })?;
+        let hand = Hand {
+            body,
+            bench,
+            leaving: false,
+        };
+        hands.insert(number, hand);
+        Ok(())
+    }
+
+    /// The numbers of the workers that are to stay.
+    fn present(&self) -> Vec<usize> {
+        let hands = self.hands.lock();
+        let staying = hands.iter().filter(|(_, hand)| !hand.leaving);
+        staying.map(|(number, _)| *number).collect()
+    }
+
+    /// How many workers there are.
+    pub(crate) fn size(&self) -> usize {
+        self.present().len()
+    }
+
+    /// The workers that are to stay, with their numbers, under the server's name of today.
+    pub(crate) fn names(&self) -> Vec<(usize, String)> {
+        let server = self.post.now().name;
+        let name = |number| (number, worker_name(&server, number));
+        self.present().into_iter().map(name).collect()
+    }
+
+    /// Replaces workers whose threads have died, forgets those that have left, and returns the jobs
+    /// that the dead had in hand.
+    pub(crate) fn replace_dead(self: &Arc<Self>) -> Result<Vec<Performing>> {
+        let ended: Vec<_> = {
+            let mut hands = self.hands.lock();
+            let ended: Vec<usize> = hands
+                .iter()
+                .filter(|(_, hand)| hand.body.is_finished())
+                .map(|(number, _)| *number)
+                .collect();
+            let ended = ended.into_iter();
+            ended
+                .filter_map(|number| Some((number, hands.remove(&number)?)))
+                .collect()
+        };
+        let mut left = Vec::new();
+        for (number, hand) in ended {
+            if let Some(assignment) = self.queue.unseat(number) {
+                self.settler.send(hand_back(assignment, &self.store));
+            }
+            if let Some(performing) = hand.bench.performing() {
+                tracing::error!(worker = number, id = %performing.context.id(), kind = performing.context.kind(), "the worker's thread has died: it is replaced");
+                left.push(performing);
+            }
+            if !hand.leaving && self.post.mode() != crate::standing::Mode::Stopping {
+                self.start()?;
+            }
+        }
+        self.stuck.lock().retain(|body| !body.is_finished());
+        Ok(left)
+    }
+
+    /// Gives up on a worker whose job does not end, and puts another in its place. Says whether it
+    /// was still in that job.
+    pub(crate) fn replace_stuck(self: &Arc<Self>, number: usize, job: ObjectId) -> Result<bool> {
+        let hand = {
+            let mut hands = self.hands.lock();
+            let performing = hands.get(&number).and_then(|hand| hand.bench.replace(job));
+            let Some((_, hand)) = performing.zip(hands.remove(&number)) else {
+                return Ok(false);
+            };
+            hand
+        };
+        if let Some(assignment) = self.queue.unseat(number) {
+            self.settler.send(hand_back(assignment, &self.store));
+        }
+        self.stuck.lock().push(hand.body);
+        if !hand.leaving {
+            self.start()?;
+        }
+        Ok(true)
+    }
+
+    /// How many replaced workers are still in their jobs.
+    pub(crate) fn stuck(&self) -> usize {
+        let mut stuck = self.stuck.lock();
+        stuck.retain(|body| !body.is_finished());
+        stuck.len()
+    }
+
+    /// How many workers have not ended.
+    pub(crate) fn running(&self) -> usize {
+        let hands = self.hands.lock();
+        hands
+            .values()
+            .filter(|hand| !hand.body.is_finished())
+            .count()
+    }
+
+    /// What is being performed now, by the number of the worker.
+    pub(crate) fn performing(&self) -> Vec<(usize, Performing)> {
+        let hands = self.hands.lock();
+        hands
+            .iter()
+            .filter_map(|(number, hand)| Some((*number, hand.bench.performing()?)))
+            .collect()
+    }
+
+    /// Tells the code of a worker's job to stop, and notes since when.
+    pub(crate) fn tell(&self, number: usize, job: ObjectId, reason: Cancelled) {
+        let bench = self
+            .hands
+            .lock()
+            .get(&number)
+            .map(|hand| Arc::clone(&hand.bench));
+        if let Some(bench) = bench {
+            bench.tell(job, reason);
+        }
+    }
+
+    /// Tells the code of all jobs to stop.
+    pub(crate) fn tell_all(&self, reason: Cancelled) {
+        for (number, performing) in self.performing() {
+            self.tell(number, performing.context.id(), reason);
+        }
+    }
+
+    /// Hands back what was claimed and not begun.
+    pub(crate) fn hand_back_all(&self, assignments: Vec<Assignment>) {
+        for assignment in assignments {
+            self.settler.send(hand_back(assignment, &self.store));
+        }
+    }
+
+    /// From now on the server knows of these claims.
+    pub(crate) fn hold<'a>(&self, contexts: impl Iterator<Item = &'a Assignment>) {
+        let mut held = self.held.lock();
+        for assignment in contexts {
+            held.insert(assignment.context.id(), assignment.claim.token.clone());
+        }
+    }
+
+    /// The claim of this job has ended, or is lost.
+    pub(crate) fn forget(&self, context: &JobContext) {
+        self.forget_all(std::iter::once(context));
+    }
+
+    /// The claims of these jobs have ended, or are lost.
+    pub(crate) fn forget_all<'a>(&self, contexts: impl Iterator<Item = &'a JobContext>) {
+        let mut held = self.held.lock();
+        for context in contexts {
+            self.queue.claim_ended(context);
+            let token = context.document().claim().map(|claim| claim.token);
+            if held.get(&context.id()) == token.as_ref() {
+                held.remove(&context.id());
+            }
+        }
+    }
+
+    /// Whether the server knows of this claim.
+    pub(crate) fn holds(&self, job: ObjectId, token: &str) -> bool {
+        self.held.lock().get(&job).is_some_and(|held| held == token)
+    }
+
+    /// How many claims the server knows of.
+    pub(crate) fn held(&self) -> usize {
+        self.held.lock().len()
+    }
+
+    /// Sends an outcome to be written.
+    pub(crate) fn settle(&self, item: Item) {
+        self.settler.send(item);
+    }
+}
+
+/// The name of the worker `number` of the server `server`.
+pub(crate) fn worker_name(server: &str, number: usize) -> String {
+    format!("{server}:{number}")
+}
+
+/// How long a job takes a worker, as a moving average.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    nanoseconds: AtomicU64,
+}
+
+impl Pace {
+    pub(crate) fn note(&self, since: Instant) {
+        let sample = u64::try_from(since.elapsed().as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1);
+        // Two workers that write at the same time lose one sample: it is an estimate.
+        let before = self.nanoseconds.load(Ordering::Relaxed);
+        let after = if before == 0 {
+            sample
+        } else {
+            before - before / 8 + sample / 8
+        };
+        self.nanoseconds.store(after.max(1), Ordering::Relaxed);
+    }
+
+    /// Nanoseconds for each job; `None` when nothing is known yet.
+    pub(crate) fn get(&self) -> Option<u64> {
+        Some(self.nanoseconds.load(Ordering::Relaxed)).filter(|nanoseconds| *nanoseconds > 0)
+    }
+}

@@ -1,0 +1,100 @@
+//! Where a server stands: under which incarnation it acts, and whether it may claim.
+
+use std::time::Duration;
+
+use bson::oid::ObjectId;
+use rocketjob_core::ServerDocument;
+use tokio::sync::watch;
+
+use crate::lease::Lease;
+
+/// Whether a server claims, and why not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// It claims.
+    Working,
+    /// An operator said to wait.
+    Paused,
+    /// It could not show that it is alive, or others say that it is dead.
+    Fenced,
+    /// It finishes what it has.
+    Stopping,
+}
+
+/// What the loops of a server act under.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    /// The incarnation.
+    pub(crate) id: ObjectId,
+    /// The registered name.
+    pub(crate) name: String,
+    pub(crate) mode: Mode,
+}
+
+/// The one place that knows the [`Standing`].
+#[derive(Debug)]
+pub(crate) struct Post {
+    standing: watch::Sender<Standing>,
+    pub(crate) lease: Lease,
+}
+
+impl Post {
+    pub(crate) fn new(server: &ServerDocument, lease: Duration) -> Self {
+        Self {
+            standing: watch::Sender::new(Standing {
+                id: server.id,
+                name: server.name.clone(),
+                mode: Mode::Working,
+            }),
+            lease: Lease::new(lease),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Standing {
+        self.standing.borrow().clone()
+    }
+
+    pub(crate) fn id(&self) -> ObjectId {
+        self.standing.borrow().id
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.standing.borrow().mode
+    }
+
+    /// Whether jobs may be begun under the incarnation `id`: it is today's, not fenced, and its
+    /// lease stands.
+    pub(crate) fn may_begin(&self, id: ObjectId) -> bool {
+        let standing = self.standing.borrow();
+        standing.id == id && standing.mode != Mode::Fenced && !self.lease.is_over()
+    }
+
+    /// Changes the mode, and says whether it was another one. What stops stays so.
+    pub(crate) fn set_mode(&self, mode: Mode) -> bool {
+        self.standing.send_if_modified(|standing| {
+            let changes = standing.mode != mode && standing.mode != Mode::Stopping;
+            if changes {
+                standing.mode = mode;
+            }
+            changes
+        })
+    }
+
+    /// From now on acts under another incarnation.
+    pub(crate) fn reincarnate(&self, server: &ServerDocument) {
+        self.standing.send_modify(|standing| {
+            standing.id = server.id;
+            standing.name.clone_from(&server.name);
+            if standing.mode != Mode::Stopping {
+                standing.mode = Mode::Working;
+            }
+        });
+    }
+
+    /// Returns when the standing changes.
+    pub(crate) async fn changed(&self) {
+        let mut receiver = self.standing.subscribe();
+        // The sender lives as long as `self`.
+        let _ = receiver.changed().await;
+    }
+}
