@@ -17,7 +17,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bson::{Bson, doc};
 use jiff::{Timestamp, civil::Date};
 use rocketjob::{
-    Concern, Definition, FieldDefinition, FieldType, NoState, Registry, ScalarType,
+    Concern, Definition, FieldDefinition, FieldType, LostClaim, NoState, Registry, ScalarType,
     ValidationFailed, prelude::*,
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,7 @@ mod definition {
     #[rocketjob(kind = "Reports::Weekly", aliases("WeeklyReport", "Reports::Old"))]
     #[rocketjob(description = "weekly report", priority = 70, keep_completed, pausable)]
     #[rocketjob(expires_in = "1h 30m", log_level = "debug")]
+    #[rocketjob(timeout = "10m", on_lost_claim = "fail", max_lost_claims = 5)]
     struct Full {
         /// The week that is reported.
         #[field(user_editable, copy_on_restart, label = "Week")]
@@ -89,7 +90,11 @@ mod definition {
     #[concern(Named("c"))]
     struct Concerned {}
 
-    idle!(Full, Plain, Concerned);
+    #[derive(RocketJob, Serialize, Deserialize)]
+    #[rocketjob(on_lost_claim = "run_again", max_lost_claims = 1)]
+    struct Again {}
+
+    idle!(Full, Plain, Concerned, Again);
 
     #[test]
     fn says_what_the_attributes_say() {
@@ -106,6 +111,16 @@ mod definition {
         assert!(definition.keep_completed && definition.pausable);
         assert_eq!(definition.expires_in, Some(Duration::from_mins(90)));
         assert_eq!(definition.log_level, Some(LogLevel::Debug));
+        assert_eq!(definition.timeout, Some(Duration::from_mins(10)));
+        assert_eq!(definition.on_lost_claim, LostClaim::Fail);
+        assert_eq!(definition.max_lost_claims, 5);
+    }
+
+    #[test]
+    fn may_say_what_is_so_anyway() {
+        let definition = Again::DEFINITION;
+        assert_eq!(definition.on_lost_claim, LostClaim::RunAgain);
+        assert_eq!(definition.max_lost_claims, 1);
     }
 
     #[test]
@@ -120,6 +135,12 @@ mod definition {
             "nothing is made up"
         );
         assert_eq!((definition.expires_in, definition.log_level), (None, None));
+        assert_eq!(definition.timeout, None);
+        assert_eq!(definition.on_lost_claim, LostClaim::RunAgain);
+        assert_eq!(
+            definition.max_lost_claims,
+            rocketjob::DEFAULT_MAX_LOST_CLAIMS
+        );
         assert!(definition.aliases.is_empty());
         assert!(definition.fields.is_empty() && definition.concerns.is_empty());
     }

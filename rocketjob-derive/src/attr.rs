@@ -39,6 +39,9 @@ pub(crate) struct JobOptions {
     pub(crate) expires_in: Option<u64>,
     pub(crate) log_level: Option<Ident>,
     pub(crate) pausable: bool,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) on_lost_claim: Option<Ident>,
+    pub(crate) max_lost_claims: Option<u32>,
     pub(crate) facade: Option<Path>,
     pub(crate) concerns: Vec<Concern>,
 }
@@ -157,6 +160,9 @@ impl JobOptions {
             "expires_in" => self.expires_in = value::duration(item, problems),
             "log_level" => self.log_level = value::log_level(item, problems),
             "pausable" => self.pausable = value::flag(item, problems),
+            "timeout" => self.timeout = value::duration(item, problems),
+            "on_lost_claim" => self.on_lost_claim = value::on_lost_claim(item, problems),
+            "max_lost_claims" => self.max_lost_claims = value::max_lost_claims(item, problems),
             "crate" => self.facade = value::path(item, problems),
             "singleton" => {
                 if value::flag(item, problems) {

@@ -95,11 +95,8 @@ fn definition(job: &Job<'_>) -> TokenStream {
         .priority
         .map(|priority| quote!(priority: #priority,));
     let keep_completed = options.keep_completed;
-    let expires_in = option(
-        options
-            .expires_in
-            .map(|seconds| quote!(::core::time::Duration::from_secs(#seconds))),
-    );
+    let duration = |seconds: u64| quote!(::core::time::Duration::from_secs(#seconds));
+    let expires_in = option(options.expires_in.map(duration));
     let log_level = option(
         options
             .log_level
@@ -107,6 +104,14 @@ fn definition(job: &Job<'_>) -> TokenStream {
             .map(|level| quote!(__rocketjob::LogLevel::#level)),
     );
     let pausable = options.pausable;
+    let timeout = option(options.timeout.map(duration));
+    let on_lost_claim = options
+        .on_lost_claim
+        .as_ref()
+        .map(|what| quote!(on_lost_claim: __rocketjob::LostClaim::#what,));
+    let max_lost_claims = options
+        .max_lost_claims
+        .map(|most| quote!(max_lost_claims: #most,));
     let fields = job
         .fields
         .iter()
@@ -124,6 +129,9 @@ fn definition(job: &Job<'_>) -> TokenStream {
             expires_in: #expires_in,
             log_level: #log_level,
             pausable: #pausable,
+            timeout: #timeout,
+            #on_lost_claim
+            #max_lost_claims
             fields: &[#(#fields),*],
             concerns: &[#(#concerns),*],
             ..#rest

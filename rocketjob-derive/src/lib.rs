@@ -70,6 +70,9 @@ use crate::{attr::Job, problems::Problems};
 /// | `expires_in = "2h"` | how long after its creation a new job expires: `30s`, `15m`, `2h`, `7d`, `1h 30m` |
 /// | `log_level = "debug"` | the log level of a new job: `trace`, `debug`, `info`, `warn`, `error` or `fatal` |
 /// | `pausable` | a running job may be paused |
+/// | `timeout = "10m"` | how long `perform` may take before it is told to stop, and the job fails; written as `expires_in` is |
+/// | `on_lost_claim = "fail"` | what follows when its server dies: `run_again`, unless given, or `fail` for what must not be performed twice |
+/// | `max_lost_claims = 5` | how many servers may die with a job before it is failed; 3 unless given |
 /// | `crate = "…"` | the path of Rocket Job, where it is not `::rocketjob` |
 ///
 /// The doc comment of the struct says what the kind does, to people in Mission Control.

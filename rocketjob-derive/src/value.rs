@@ -19,6 +19,8 @@ const LOG_LEVELS: &[(&str, &str)] = &[
     ("fatal", "Fatal"),
 ];
 
+const LOST_CLAIMS: &[(&str, &str)] = &[("run_again", "RunAgain"), ("fail", "Fail")];
+
 /// From the longest, as they stand in a duration.
 const UNITS: &[(char, u64)] = &[('d', 24 * 60 * 60), ('h', 60 * 60), ('m', 60), ('s', 1)];
 
@@ -106,6 +108,23 @@ pub(crate) fn priority(item: &Item, problems: &mut Problems) -> Option<u8> {
     priority
 }
 
+/// How many servers may die with a job.
+pub(crate) fn max_lost_claims(item: &Item, problems: &mut Problems) -> Option<u32> {
+    let number = item.literal().and_then(|literal| match literal {
+        Lit::Int(number) => number.base10_parse().ok(),
+        _ => None,
+    });
+    let most = number.filter(|most| *most >= 1);
+    if most.is_none() {
+        let message = format!(
+            "how many servers may die with a job is a whole number from 1 to {}, such as `max_lost_claims = 5`",
+            u32::MAX
+        );
+        problems.add(value_of(item), message);
+    }
+    most
+}
+
 /// A duration, in seconds.
 pub(crate) fn duration(item: &Item, problems: &mut Problems) -> Option<u64> {
     let seconds = item.text().and_then(|text| parse_duration(&text.value()));
@@ -121,22 +140,39 @@ pub(crate) fn duration(item: &Item, problems: &mut Problems) -> Option<u64> {
 
 /// A log level, as the name of the variant.
 pub(crate) fn log_level(item: &Item, problems: &mut Problems) -> Option<Ident> {
+    choice(item, problems, LOG_LEVELS, |given, names| {
+        format!("no log level {given}\nthe levels are {names}")
+    })
+}
+
+/// What follows on a lost claim, as the name of the variant.
+pub(crate) fn on_lost_claim(item: &Item, problems: &mut Problems) -> Option<Ident> {
+    choice(item, problems, LOST_CLAIMS, |given, names| {
+        format!("`on_lost_claim` cannot be {given}\nthe choices are {names}")
+    })
+}
+
+/// One of the texts in `choices`, as the name of the variant beside it. `message` is told the text
+/// that is none of them, with what was probably meant, and all that it may be.
+fn choice(
+    item: &Item,
+    problems: &mut Problems,
+    choices: &[(&str, &str)],
+    message: impl Fn(&str, &str) -> String,
+) -> Option<Ident> {
     let text = string(item, problems)?;
     let given = text.value();
-    let level = LOG_LEVELS.iter().find(|(name, _)| *name == given);
-    if level.is_none() {
-        let names: Vec<_> = LOG_LEVELS.iter().map(|(name, _)| *name).collect();
+    let choice = choices.iter().find(|(name, _)| *name == given);
+    if choice.is_none() {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
         let hint = match nearest(&given.to_lowercase(), &names) {
             Some(nearest) => format!(": did you mean \"{nearest}\"?"),
             None => String::new(),
         };
-        let message = format!(
-            "no log level \"{given}\"{hint}\nthe levels are {}",
-            listed(&names)
-        );
-        problems.add(&text, message);
+        let given = format!("\"{given}\"{hint}");
+        problems.add(&text, message(&given, &listed(&names)));
     }
-    level.map(|(_, variant)| Ident::new(variant, text.span()))
+    choice.map(|(_, variant)| Ident::new(variant, text.span()))
 }
 
 /// The part of the option that a message about its value points at.

@@ -13,4 +13,8 @@ struct Number {}
 #[rocketjob(expires_in = "0s")]
 struct Zero {}
 
+#[derive(RocketJob, Serialize, Deserialize)]
+#[rocketjob(timeout = "10min")]
+struct Timeout {}
+
 fn main() {}
