@@ -8,10 +8,18 @@
 #![expect(clippy::print_stdout, reason = "measured figures")]
 
 mod bad_input;
+mod clock;
 mod concern;
+mod death;
 mod encoding;
 mod fault;
 mod import;
+#[path = "../../examples/hazard/job.rs"]
+#[expect(
+    dead_code,
+    reason = "the program's own module, of which this needs a part"
+)]
+mod job;
 mod layout;
 mod lifecycle;
 mod order;
@@ -21,4 +29,5 @@ mod quick_start;
 mod runtime;
 mod singleton;
 mod stores;
+mod supervision;
 mod transaction;

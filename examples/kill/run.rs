@@ -1,0 +1,274 @@
+//! A run from its beginning to its end.
+
+use std::{
+    cell::Cell,
+    fmt::Write,
+    fs::{self, OpenOptions},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use fastrand::Rng;
+use rocketjob::{Filter, JobDocument, prelude::*};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::{
+    Anything, check,
+    faults::{self, Count, Fault, StoreKills},
+    fleet::{Fleet, Orders},
+    ledger,
+    place::{self, Place},
+    report::Report,
+    round,
+    serve::patiently,
+};
+
+/// How many documents are kept for inspection.
+const KEPT: usize = 1000;
+
+/// What is to be done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Plan {
+    /// Where the jobs are kept.
+    #[arg(long)]
+    store: place::Kind,
+    /// How many jobs each round has.
+    #[arg(long, default_value_t = 30_000)]
+    jobs: i64,
+    /// How many server processes.
+    #[arg(long, default_value_t = 4)]
+    servers: usize,
+    /// How many workers each has.
+    #[arg(long, default_value_t = 10)]
+    workers: usize,
+    /// Over how many seconds the jobs of a round arrive; half of them are there at once.
+    #[arg(long, default_value_t = 30)]
+    arrival: u64,
+    /// Begins new rounds for so many minutes; without it, there is one.
+    #[arg(long)]
+    minutes: Option<u64>,
+    /// Chooses the victims; a new one each time unless given.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Which faults.
+    #[arg(long, value_delimiter = ',', default_value = "kill,pause,store")]
+    faults: Vec<Fault>,
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    folder: TempDir,
+    place: Place,
+    store: Store,
+    fleet: Fleet,
+    random: Rng,
+    store_kills: StoreKills,
+    count: Count,
+    report: Report,
+}
+
+/// Runs the whole test.
+pub(crate) async fn run(plan: &Plan) -> Anything<Report> {
+    if plan.servers < 2 {
+        return Err("at least two servers are needed: who is killed cannot take over".into());
+    }
+    let seed = plan.seed.unwrap_or_else(|| fastrand::u64(..));
+    eprintln!("seed {seed}");
+    let folder = tempfile::Builder::new()
+        .prefix("rocketjob-kill-")
+        .tempdir()?;
+    let place = Place::start(plan.store, folder.path()).await;
+    let store = rocketjob::connect(&place.url).await?;
+    let orders = Orders {
+        store: place.url.clone(),
+        ledger: folder.path().join("ledger.txt"),
+        workers: plan.workers,
+        folder: folder.path().into(),
+    };
+    let report = Report {
+        store: plan.store.as_str(),
+        seed,
+        servers: plan.servers,
+        workers: plan.workers,
+        ..Report::default()
+    };
+    let run = Run {
+        plan,
+        fleet: Fleet::start(orders, plan.servers)?,
+        folder,
+        place,
+        store,
+        random: Rng::with_seed(seed),
+        store_kills: StoreKills::new(),
+        count: Count::default(),
+        report,
+    };
+    run.whole().await
+}
+
+impl Run<'_> {
+    async fn whole(mut self) -> Anything<Report> {
+        let began = Instant::now();
+        let length = Duration::from_mins(self.plan.minutes.unwrap_or(0));
+        loop {
+            self.round().await?;
+            if !self.report.all_holds() || began.elapsed() >= length {
+                break;
+            }
+            self.clean_up().await?;
+        }
+        if self.report.all_holds() {
+            self.end().await?;
+        }
+        let Self {
+            mut report,
+            count,
+            folder,
+            ..
+        } = self;
+        report.seconds = began.elapsed().as_secs_f64();
+        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+        let jobs = report.jobs as f64;
+        report.jobs_per_second = jobs / report.seconds;
+        report.kills = count.kills.get();
+        report.pauses = count.pauses.get();
+        report.store_kills = count.store_kills.get();
+        if !report.all_holds() {
+            report.folder = Some(folder.keep().display().to_string());
+        }
+        Ok(report)
+    }
+
+    async fn round(&mut self) -> Anything<()> {
+        let began = Instant::now();
+        let violations = self.harm().await?;
+        self.report.violations.extend(violations);
+        let quiet = round::quiet(&self.store, &self.fleet.ids()).await?;
+        self.report.violations.extend(quiet);
+        self.check().await?;
+        self.report.rounds += 1;
+        self.report.jobs += self.plan.jobs;
+        eprintln!(
+            "round {}: {} jobs in {:.1} s; so far {} servers killed, {} paused, store killed {} times",
+            self.report.rounds,
+            self.plan.jobs,
+            began.elapsed().as_secs_f64(),
+            self.count.kills.get(),
+            self.count.pauses.get(),
+            self.count.store_kills.get()
+        );
+        Ok(())
+    }
+
+    /// Lets the servers work through the jobs of a round while harm is done to them.
+    async fn harm(&mut self) -> Anything<Vec<String>> {
+        let Self {
+            plan,
+            place,
+            store,
+            fleet,
+            random,
+            store_kills,
+            count,
+            ..
+        } = self;
+        let (calm, calms) = watch::channel(false);
+        let done = Cell::new(0.0);
+        let arrival = Duration::from_secs(plan.arrival);
+        let work = async {
+            let work = async {
+                tokio::try_join!(
+                    round::create(store, plan.jobs, arrival),
+                    round::completion(store, plan.jobs, &done)
+                )
+            };
+            let worked = work.await;
+            calm.send_replace(true);
+            worked
+        };
+        let store_faults = async {
+            if let Some(mongod) = &mut place.mongod
+                && plan.faults.contains(&Fault::Store)
+            {
+                faults::torment_store(mongod, store_kills, count, &done, calms.clone()).await;
+            }
+        };
+        let faults = faults::torment(fleet, &plan.faults, random, count, calms.clone());
+        let (worked, violations, ()) = tokio::join!(work, faults, store_faults);
+        let mut violations = violations?;
+        if let Err(problem) = worked {
+            violations.insert(0, problem.to_string());
+        }
+        Ok(violations)
+    }
+
+    async fn check(&mut self) -> Anything<()> {
+        let left = round::left_over(&self.store).await?;
+        self.report.violations.extend(left);
+        let documents = round::documents(&self.store).await?;
+        let (entries, cut) = ledger::read(&self.ledger())?;
+        let findings = check::check(self.plan.jobs, &documents, &entries);
+        self.report.begins += findings.begins;
+        self.report.repeated_begins += findings.repeated;
+        self.report.late_begins += findings.late;
+        self.report.reincarnations += findings.reincarnations;
+        self.report.cut_lines += cut;
+        self.report.violations.extend(findings.violations);
+        if !self.report.all_holds() {
+            keep(self.folder.path(), &self.report, &documents)?;
+        }
+        Ok(())
+    }
+
+    /// Makes room for the next round. The lines of this one's jobs that still come are violations
+    /// there.
+    async fn clean_up(&mut self) -> Anything<()> {
+        patiently(async || self.store.delete(&Filter::all()).await).await?;
+        OpenOptions::new()
+            .write(true)
+            .open(self.ledger())?
+            .set_len(0)?;
+        self.fleet.empty_logs()?;
+        Ok(())
+    }
+
+    /// All servers stop, and leave nothing behind.
+    async fn end(&mut self) -> Anything<()> {
+        let (told, problems) = self.fleet.stop().await?;
+        self.report.violations.extend(problems);
+        self.report.refused_outcomes = told.iter().map(|served| served.refused).sum();
+        for server in self.store.servers().await? {
+            self.report.violations.push(format!(
+                "server {} has a document although all have stopped",
+                server.name
+            ));
+        }
+        let left = round::left_over(&self.store).await?;
+        self.report.violations.extend(left);
+        Ok(())
+    }
+
+    fn ledger(&self) -> PathBuf {
+        self.folder.path().join("ledger.txt")
+    }
+}
+
+/// Writes down what the store holds, before it goes.
+fn keep(folder: &Path, report: &Report, documents: &[JobDocument]) -> Anything<()> {
+    fs::write(folder.join("violations.txt"), report.violations.join("\n"))?;
+    let suspicious = documents.iter().filter(|document| {
+        let id = document.id().to_hex();
+        report
+            .violations
+            .iter()
+            .take(KEPT)
+            .any(|violation| violation.contains(&id))
+    });
+    let mut text = String::new();
+    for document in suspicious {
+        writeln!(text, "{}", document.as_document())?;
+    }
+    fs::write(folder.join("documents.txt"), text)?;
+    Ok(())
+}
