@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use rocketjob::{Cancelled, LOST_CLAIM, PANIC, Registry, ServerState, TIMEOUT, name, prelude::*};
+use rocketjob::{
+    Cancelled, LOST_CLAIM, PANIC, Registry, ServerBuilder, ServerState, TIMEOUT, name, prelude::*,
+};
 use rocketjob_testing::{Faulty, eventually};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +56,19 @@ impl Perform for Waiting {
         }
         job.check()
     }
+}
+
+/// A server of two workers that performs jobs of `T`, with a lease that is soon over.
+fn server_of<T: Perform>(store: &Store, board: &Arc<Board>) -> ServerBuilder {
+    let mut registry = Registry::new();
+    registry.register::<T>().unwrap();
+    Server::builder(store)
+        .only(registry)
+        .workers(2)
+        .poll_interval(Duration::from_millis(20))
+        .heartbeat_interval(HEARTBEAT)
+        .lease(LEASE)
+        .shared(Arc::clone(board))
 }
 
 async fn create_waiting(store: &Store, count: usize) {
@@ -301,18 +316,14 @@ impl Perform for Slow {
 async fn too_many_stuck_threads_end_the_server() {
     let store = Store::new(MemoryStore::new());
     let board = Arc::new(Board::default());
-    let mut registry = Registry::new();
-    registry.register::<Slow>().unwrap();
     for _ in 0..3 {
         Slow { way: Way::Blocks }.create(&store).await.unwrap();
     }
-    let server = Server::builder(&store)
-        .only(registry)
-        .workers(2)
+    let server = server_of::<Slow>(&store, &board)
+        .lease(LONG)
         .cancel_grace(Duration::from_millis(50))
         .grace(Duration::from_millis(50))
-        .max_stuck(1)
-        .shared(Arc::clone(&board));
+        .max_stuck(1);
     let server = server.start().await.unwrap();
     let stopped = tokio::time::timeout(
         Duration::from_mins(1),
@@ -342,16 +353,8 @@ async fn a_server_that_is_cut_off_fences_itself() {
     let sound = Store::new(MemoryStore::new());
     let faulty = Faulty::new(&sound);
     let board = Arc::new(Board::default());
-    let mut registry = Registry::new();
-    registry.register::<Waiting>().unwrap();
     create_waiting(&sound, 4).await;
-    let server = Server::builder(&Store::new(faulty.clone()))
-        .only(registry.clone())
-        .workers(2)
-        .poll_interval(Duration::from_millis(20))
-        .heartbeat_interval(HEARTBEAT)
-        .lease(LEASE)
-        .shared(Arc::clone(&board))
+    let server = server_of::<Waiting>(&Store::new(faulty.clone()), &board)
         .start()
         .await
         .unwrap();
@@ -371,16 +374,7 @@ async fn a_server_that_is_cut_off_fences_itself() {
     })
     .await;
     // Meanwhile another server takes its jobs over.
-    let rescuer = Server::builder(&sound)
-        .only(registry)
-        .workers(2)
-        .poll_interval(Duration::from_millis(20))
-        .heartbeat_interval(HEARTBEAT)
-        .lease(LEASE)
-        .shared(Arc::clone(&board))
-        .start()
-        .await
-        .unwrap();
+    let rescuer = server_of::<Waiting>(&sound, &board).start().await.unwrap();
     running(&board, 2).await;
     board.open.store(true, Ordering::SeqCst);
     eventually("all complete", async || {
@@ -418,16 +412,8 @@ async fn an_outage_that_nobody_used_costs_nothing() {
     let sound = Store::new(MemoryStore::new());
     let faulty = Faulty::new(&sound);
     let board = Arc::new(Board::default());
-    let mut registry = Registry::new();
-    registry.register::<Waiting>().unwrap();
     create_waiting(&sound, 2).await;
-    let server = Server::builder(&Store::new(faulty.clone()))
-        .only(registry)
-        .workers(2)
-        .poll_interval(Duration::from_millis(20))
-        .heartbeat_interval(HEARTBEAT)
-        .lease(LEASE)
-        .shared(Arc::clone(&board))
+    let server = server_of::<Waiting>(&Store::new(faulty.clone()), &board)
         .start()
         .await
         .unwrap();
@@ -477,14 +463,8 @@ impl Perform for AtMostOnce {
 async fn a_kind_may_be_failed_when_its_server_is_lost() {
     let store = Store::new(MemoryStore::new());
     let board = Arc::new(Board::default());
-    let mut registry = Registry::new();
-    registry.register::<AtMostOnce>().unwrap();
-    let server = Server::builder(&store)
-        .only(registry)
-        .workers(2)
-        .heartbeat_interval(HEARTBEAT)
+    let server = server_of::<AtMostOnce>(&store, &board)
         .lease(LONG)
-        .shared(Arc::clone(&board))
         .start()
         .await
         .unwrap();
@@ -510,10 +490,8 @@ async fn a_server_reports_what_it_found() {
     let store = Store::new(MemoryStore::new());
     create_waiting(&store, 2).await;
     Slow { way: Way::Quick }.create(&store).await.unwrap();
-    let mut registry = Registry::new();
-    registry.register::<Slow>().unwrap();
-    let server = Server::builder(&store)
-        .only(registry)
+    let server = server_of::<Slow>(&store, &Arc::default())
+        .lease(LONG)
         .start()
         .await
         .unwrap();
@@ -530,11 +508,8 @@ async fn a_server_reports_what_it_found() {
 /// Settings that make no sense are refused, and it is said what would.
 #[tokio::test]
 async fn a_lease_is_longer_than_two_heartbeats() {
-    let store = MemoryStore::new();
-    let mut registry = Registry::new();
-    registry.register::<Slow>().unwrap();
-    let server = Server::builder(&store)
-        .only(registry)
+    let store = Store::new(MemoryStore::new());
+    let server = server_of::<Slow>(&store, &Arc::default())
         .heartbeat_interval(Duration::from_secs(2))
         .lease(Duration::from_secs(3));
     let refused = server.start().await.unwrap_err().to_string();
