@@ -2,7 +2,10 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -320,6 +323,7 @@ impl ServerBuilder {
             sweep: Arc::clone(&parts.sweep),
             pulse: Arc::clone(&parts.pulses.heartbeat),
             stop: parts.stop_loops.clone(),
+            paused: AtomicBool::new(false),
             pending: AsyncMutex::new(None),
         };
         let spawn = |name, task| {

@@ -49,10 +49,11 @@ impl Registration {
         &self,
         store: &Store,
         workers: u32,
+        state: ServerState,
         pending: &mut Option<ServerDocument>,
     ) -> Result<ServerDocument> {
         let server = pending.get_or_insert_with(|| ServerDocument {
-            state: ServerState::Running,
+            state,
             ..self.document(store, workers)
         });
         enter(store, server).await?;

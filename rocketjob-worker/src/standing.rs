@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bson::oid::ObjectId;
-use rocketjob_core::ServerDocument;
+use rocketjob_core::{ServerDocument, ServerState};
 use tokio::sync::watch;
 
 use crate::lease::Lease;
@@ -86,7 +86,10 @@ impl Post {
             standing.id = server.id;
             standing.name.clone_from(&server.name);
             if standing.mode != Mode::Stopping {
-                standing.mode = Mode::Working;
+                standing.mode = match server.state {
+                    ServerState::Paused => Mode::Paused,
+                    _ => Mode::Working,
+                };
             }
         });
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub(crate) struct Supervisor {
     pub(crate) sweep: Arc<Notify>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) stop: CancellationToken,
+    /// Whether the document said so when it was last seen.
+    pub(crate) paused: AtomicBool,
     /// The document of the next incarnation, until it is registered.
     pub(crate) pending: AsyncMutex<Option<ServerDocument>>,
 }
@@ -140,6 +142,7 @@ impl Supervisor {
                 return;
             }
         };
+        self.paused.store(mode == Mode::Paused, Ordering::Relaxed);
         if self.post.set_mode(mode) {
             tracing::info!(server = server.name, ?mode, "goes on");
         }
@@ -167,7 +170,15 @@ impl Supervisor {
         let sent = Instant::now();
         let workers = u32::try_from(self.crew.size()).unwrap_or(u32::MAX);
         let mut pending = self.pending.lock().await;
-        let registered = self.registration.again(&self.store, workers, &mut pending);
+        // An operator's word outlives the incarnation.
+        let state = if self.paused.load(Ordering::Relaxed) {
+            ServerState::Paused
+        } else {
+            ServerState::Running
+        };
+        let registered = self
+            .registration
+            .again(&self.store, workers, state, &mut pending);
         let document = registered.await?;
         self.post.lease.renew(sent);
         self.post.reincarnate(&document);

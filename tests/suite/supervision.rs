@@ -311,6 +311,41 @@ impl Perform for Slow {
     }
 }
 
+/// A server that was paused stays so when it must go on as another.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_server_stays_paused_in_its_next_life() {
+    let store = Store::new(MemoryStore::new());
+    let server = server_of::<Waiting>(&store, &Arc::default())
+        .lease(LONG)
+        .start()
+        .await
+        .unwrap();
+    let former = server.id();
+    let running = [ServerState::Running];
+    let paused = store.set_server_state(former, &running, ServerState::Paused);
+    assert!(paused.await.unwrap());
+    let beats = async || {
+        let servers = store.servers().await.unwrap();
+        servers[0]
+            .heartbeat
+            .map_or(0, |heartbeat| heartbeat.counter)
+    };
+    let before = beats().await;
+    eventually("it has read that it is paused", async || {
+        (beats().await >= before + 2).then_some(())
+    })
+    .await;
+    assert!(store.remove_server(former).await.unwrap());
+    eventually("it goes on as another", async || {
+        (server.id() != former).then_some(())
+    })
+    .await;
+    let servers = store.servers().await.unwrap();
+    assert_eq!(servers[0].id, server.id());
+    assert_eq!(servers[0].state, ServerState::Paused);
+    server.stop().await.unwrap();
+}
+
 /// With too many stuck threads the server hands back what it can, ends, and says why.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn too_many_stuck_threads_end_the_server() {
