@@ -256,8 +256,20 @@ async fn produce(world: &World, store: &Store, perils: Perils) -> Result<()> {
     world.created(first.create(store).await?.id());
     if perils.poison {
         for _ in 0..world.number(1..3) {
-            let poison = Poison {}.priority(priority(world)).create(store).await?;
-            world.created(poison.id());
+            let job = if perils.deaths {
+                Poison {}.priority(priority(world))
+            } else {
+                Poison {}.into()
+            };
+            world.created(job.create(store).await?.id());
+        }
+    }
+    if perils.poison && !perils.deaths {
+        // Many innocents beside it, each time that it kills.
+        for _ in 0..12 {
+            let millis = world.number(0..60);
+            let innocent = Innocent { millis }.create(store).await?;
+            world.created(innocent.id());
         }
     }
     for _ in 0..world.number(8..24) {
