@@ -13,6 +13,7 @@ mod concern;
 mod death;
 mod encoding;
 mod fault;
+mod hazard;
 mod import;
 #[path = "../../examples/hazard/job.rs"]
 #[expect(
