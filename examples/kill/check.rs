@@ -1,20 +1,15 @@
 //! Compares what the ledger tells with what the store holds when all is done.
 //!
-//! The checks need no common clock, with one exception. An outcome and the count of accepted outcomes
-//! are stored in one step, and each line of the ledger tells what the job's document said when the job
-//! was claimed. So whatever was claimed after an outcome shows it, and what was accepted twice counts
-//! two.
+//! An outcome and the count of accepted outcomes are stored in one step, and each line of the ledger
+//! tells what the job's document said when the job was claimed. So whatever was claimed after an
+//! outcome shows it, and what was accepted twice counts two. This needs no clock.
 //!
-//! The exception is a job that was claimed before it completed elsewhere and begun after it: by a
-//! server that was stopped in between and does not notice that its claims are gone. Such a late
-//! beginning has a time, on the store's clock, behind `completed_at`. A difference between the clocks
-//! of the processes cannot hide it, nor make one up: beginnings under a claim that was lost for good
-//! reason lie before that loss, which is at least the lease before the completion by another server.
-//! No server can exclude it altogether: one that is stopped after its last look at its lease and
-//! before the line in the ledger goes on there when it wakes. A thread can be caught in that gap once
-//! in the life of an incarnation, which ends with its lease; twice is a violation.
+//! A job that was claimed before it completed elsewhere and begun after it, by a server that was
+//! stopped in between, is found by time: all processes share the host's monotonic clock. The time of
+//! a beginning is taken before the job's first look at its context, and only what that look lets pass
+//! is begun.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use rocketjob::{JobDocument, State, name};
 
@@ -30,8 +25,6 @@ pub(crate) struct Findings {
     pub(crate) begins: usize,
     /// How often it was begun although an earlier beginning of the same attempt had been in vain.
     pub(crate) repeated: usize,
-    /// How often it was begun after it had completed elsewhere; see the module.
-    pub(crate) late: usize,
     /// How often a process went on under another incarnation.
     pub(crate) reincarnations: usize,
     /// What must not be, in words.
@@ -49,7 +42,6 @@ pub(crate) fn check(jobs: i64, documents: &[JobDocument], ledger: &[Entry]) -> F
         lines.entry(&entry.job).or_default().push(entry);
     }
     let mut numbers = BTreeSet::new();
-    let mut late: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for document in documents {
         let number = number(document);
         let id = document.id().to_hex();
@@ -69,15 +61,6 @@ pub(crate) fn check(jobs: i64, documents: &[JobDocument], ledger: &[Entry]) -> F
         findings.begins += begins.len();
         let needed = usize::try_from(retries(number) + 1).unwrap_or(0);
         findings.repeated += begins.len().saturating_sub(needed);
-        for line in begins.iter().filter(|line| is_late(document, line)) {
-            *late.entry((server(line), &line.thread)).or_default() += 1;
-        }
-    }
-    findings.late = late.values().sum();
-    for ((server, thread), count) in late.into_iter().filter(|(_, count)| *count > 1) {
-        findings.violations.push(format!(
-            "thread `{thread}` of server {server} began {count} jobs after they had completed elsewhere: it does not look at its lease"
-        ));
     }
     for number in (0..jobs).filter(|number| !numbers.contains(number)) {
         findings.violations.push(format!("job {number} is missing"));
@@ -144,25 +127,23 @@ fn check_lines(document: &JobDocument, lines: &[&Entry], violation: &mut impl Fn
             violation(format!("was begun twice under claim {}", line.claim));
         }
     }
-    let token = claim(document);
+    let token = document.as_document().get_str(name::CLAIM).unwrap_or("");
     let done = |line: &&&Entry| line.event == Event::Done && line.claim == token;
-    match lines.iter().filter(done).count() {
-        1 => {}
-        count => violation(format!(
+    let done: Vec<_> = lines.iter().filter(done).collect();
+    let [done] = done[..] else {
+        let count = done.len();
+        return violation(format!(
             "completed under claim {token}, under which the ledger has {count} ends and not one"
-        )),
+        ));
+    };
+    for line in begins().filter(|line| line.claim != token && line.at >= done.at) {
+        violation(format!(
+            "was begun by thread `{}` under claim {}, {} µs after it was done under claim {token}",
+            line.thread,
+            line.claim,
+            line.at - done.at
+        ));
     }
-}
-
-fn claim(document: &JobDocument) -> &str {
-    document.as_document().get_str(name::CLAIM).unwrap_or("")
-}
-
-fn is_late(document: &JobDocument, line: &Entry) -> bool {
-    let completed = document
-        .completed_at()
-        .map_or(i64::MAX, jiff::Timestamp::as_millisecond);
-    line.at >= completed && line.claim != claim(document)
 }
 
 /// The incarnation in the token of a claim.

@@ -7,6 +7,7 @@ use rocketjob::{
     Concern, JobDocument, Limit, NewJob, NoState, Settlement, Transition, date, integer, later,
     name, prelude::*, whole_number,
 };
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::{Entry, Event, Ledger};
@@ -52,6 +53,11 @@ pub(crate) fn accepted(job: &JobDocument) -> i64 {
     job.get("accepted").and_then(whole_number).unwrap_or(-1)
 }
 
+fn now() -> i64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec * 1_000_000 + now.tv_nsec / 1000
+}
+
 fn works_for(number: i64) -> Duration {
     let milliseconds = if number % 10 < 4 {
         1 + number.unsigned_abs() * 7 % 50
@@ -76,8 +82,7 @@ impl KillJob {
         job
     }
 
-    fn note(&self, job: &JobContext, event: Event) -> JobResult {
-        let store = job.store().ok_or("the kill test needs a store")?;
+    fn note(&self, job: &JobContext, event: Event, at: i64) -> JobResult {
         let claim = job.document().claim();
         job.shared::<Ledger>()?.note(&Entry {
             event,
@@ -88,7 +93,7 @@ impl KillJob {
             claim: claim.map(|claim| claim.token).unwrap_or_default(),
             process: std::process::id(),
             thread: thread::current().name().unwrap_or("nameless").to_owned(),
-            at: store.now().as_millisecond(),
+            at,
         })?;
         Ok(())
     }
@@ -96,19 +101,22 @@ impl KillJob {
 
 impl Perform for KillJob {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
-        self.note(job, Event::Begun)?;
+        let began = now();
+        // A thread that was stopped on its way here, for longer than the lease, begins nothing.
+        job.check()?;
+        self.note(job, Event::Begun, began)?;
         self.accepted += 1;
         thread::sleep(works_for(self.number));
         if self.number % 10 == 3 && job.is_cancelled() {
-            self.note(job, Event::Stopped)?;
+            self.note(job, Event::Stopped, now())?;
             self.accepted -= 1;
             return job.check();
         }
         if i64::try_from(job.attempt())? <= retries(self.number) {
-            self.note(job, Event::Again)?;
+            self.note(job, Event::Again, now())?;
             return Err("not yet").retry_after(Duration::from_millis(50));
         }
-        self.note(job, Event::Done)
+        self.note(job, Event::Done, now())
     }
 }
 

@@ -48,7 +48,7 @@ pub(crate) struct Entry {
     pub(crate) process: u32,
     /// The thread that performs it; the worker in the claim may be another one.
     pub(crate) thread: String,
-    /// Milliseconds on the store's clock.
+    /// Microseconds on the host's monotonic clock, which all processes share.
     pub(crate) at: i64,
 }
 

@@ -21,7 +21,6 @@ pub(crate) struct Report {
     pub(crate) store_kills: usize,
     pub(crate) begins: usize,
     pub(crate) repeated_begins: usize,
-    pub(crate) late_begins: usize,
     pub(crate) cut_lines: usize,
     pub(crate) reincarnations: usize,
     /// Of the servers that lived at the end; the killed ones took theirs with them.
@@ -51,10 +50,6 @@ impl fmt::Display for Report {
             (
                 "of these in place of one that was lost",
                 self.repeated_begins.to_string(),
-            ),
-            (
-                "of these after it had completed elsewhere",
-                self.late_begins.to_string(),
             ),
             (
                 "processes that came back by themselves",

@@ -211,7 +211,6 @@ impl Run<'_> {
         let findings = check::check(self.plan.jobs, &documents, &entries);
         self.report.begins += findings.begins;
         self.report.repeated_begins += findings.repeated;
-        self.report.late_begins += findings.late;
         self.report.reincarnations += findings.reincarnations;
         self.report.cut_lines += cut;
         self.report.violations.extend(findings.violations);

@@ -99,6 +99,10 @@ impl fmt::Display for Cancelled {
     }
 }
 
+/// Says at any moment whether a server may still act on a claim: it could show in time that it is
+/// alive, and is still who made the claim.
+pub type Validity = Arc<dyn Fn() -> bool + Send + Sync>;
+
 /// The job that `perform` works on: who it is, whether it should go on, and how far it is.
 ///
 /// Cloning it costs nothing, so that tasks which the job starts can have it.
@@ -113,6 +117,7 @@ struct Inner {
     claim: Option<Claim>,
     store: Option<Store>,
     shared: Shared,
+    validity: Option<Validity>,
     token: CancellationToken,
     reason: Mutex<Option<Cancelled>>,
     percent: AtomicU8,
@@ -133,17 +138,34 @@ impl fmt::Debug for JobContext {
 }
 
 impl JobContext {
-    /// The context of a job that was claimed from `store`. For who runs jobs: a server, a test.
-    pub fn new(
+    /// The context of a job that no store holds. For who performs jobs without a server: a test.
+    pub fn new(document: JobDocument, definition: &'static Definition, shared: Shared) -> Self {
+        Self::build(document, definition, shared, None)
+    }
+
+    /// The context of a job that a server has claimed from `store`, and may work on as long as
+    /// `validity` says so.
+    pub fn claimed(
         document: JobDocument,
         definition: &'static Definition,
-        store: Option<Store>,
         shared: Shared,
+        store: Store,
+        validity: Validity,
+    ) -> Self {
+        Self::build(document, definition, shared, Some((store, validity)))
+    }
+
+    fn build(
+        document: JobDocument,
+        definition: &'static Definition,
+        shared: Shared,
+        claimed: Option<(Store, Validity)>,
     ) -> Self {
         let percent = u8::try_from(document.percent_complete())
             .unwrap_or(0)
             .min(100);
         let stored = document.as_document().clone();
+        let (store, validity) = claimed.unzip();
         Self {
             inner: Arc::new(Inner {
                 claim: document.claim(),
@@ -151,6 +173,7 @@ impl JobContext {
                 definition,
                 store,
                 shared,
+                validity,
                 token: CancellationToken::new(),
                 reason: Mutex::new(None),
                 percent: AtomicU8::new(percent),
@@ -227,8 +250,11 @@ impl JobContext {
     }
 
     /// Whether the job should stop.
+    ///
+    /// It looks at the server's lease too: while this says `false`, nobody else can have been given
+    /// the job. So whatever was done before such a look was done under a valid claim.
     pub fn is_cancelled(&self) -> bool {
-        self.inner.token.is_cancelled()
+        self.cancelled_for().is_some()
     }
 
     /// Returns when the job should stop.
@@ -247,6 +273,10 @@ impl JobContext {
 
     /// Why the job should stop, if it should.
     pub fn cancelled_for(&self) -> Option<Cancelled> {
+        let validity = self.inner.validity.as_ref();
+        if validity.is_some_and(|is_valid| !is_valid()) {
+            self.cancel(Cancelled::ServerLapsed);
+        }
         *self.inner.reason.lock()
     }
 
@@ -357,4 +387,40 @@ pub(crate) fn payload_changes(stored: &Document, payload: &Document) -> Change {
         }
     }
     change
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use bson::doc;
+
+    use super::*;
+    use crate::{MemoryStore, State};
+
+    #[test]
+    fn a_look_at_the_context_is_a_look_at_the_lease() {
+        static DEFINITION: Definition = Definition::new("Some", "Some");
+        let document = JobDocument::new(doc! {
+            name::ID: ObjectId::new(), name::KIND: "Some", name::STATE: State::Running.as_str(),
+        });
+        let valid = Arc::new(AtomicBool::new(true));
+        let seen = Arc::clone(&valid);
+        let context = JobContext::claimed(
+            document.unwrap(),
+            &DEFINITION,
+            Shared::new(),
+            Store::new(MemoryStore::new()),
+            Arc::new(move || seen.load(Ordering::SeqCst)),
+        );
+        assert!(!context.is_cancelled());
+        assert!(context.check().is_ok());
+        // Nobody has told the context yet.
+        valid.store(false, Ordering::SeqCst);
+        assert!(context.check().is_err());
+        assert_eq!(context.cancelled_for(), Some(Cancelled::ServerLapsed));
+        // What was told once stays told.
+        valid.store(true, Ordering::SeqCst);
+        assert!(context.is_cancelled());
+    }
 }

@@ -212,7 +212,7 @@ impl<T: Job> NewJob<T> {
         });
         document.remove(name::READY);
         document.remove(name::HOLD);
-        let context = JobContext::new(JobDocument::new(document)?, T::DEFINITION, None, shared);
+        let context = JobContext::new(JobDocument::new(document)?, T::DEFINITION, shared);
         let mut job = self.job;
         let performed = perform::perform(&mut job, &context).await;
         let failure = performed

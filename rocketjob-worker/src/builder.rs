@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::BoxFuture};
+use parking_lot::Mutex;
 use rocketjob_core::{
     Error, Filter, Perform, Registry, Result, ServerDocument, ServerState, Shared, Store,
 };
@@ -324,6 +325,7 @@ impl ServerBuilder {
             pulse: Arc::clone(&parts.pulses.heartbeat),
             stop: parts.stop_loops.clone(),
             paused: AtomicBool::new(false),
+            lapsed: Mutex::new(None),
             pending: AsyncMutex::new(None),
         };
         let spawn = |name, task| {

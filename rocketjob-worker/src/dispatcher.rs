@@ -11,7 +11,7 @@ use std::{
 
 use rocketjob_core::{
     ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result, Shared,
-    Store, name,
+    Store, Validity, name,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -220,10 +220,12 @@ impl Dispatcher {
             );
         }
         let claimed_at = Instant::now();
+        let (post, incarnation) = (Arc::clone(&self.post), standing.id);
+        let validity: Validity = Arc::new(move || post.holds(incarnation));
         let assignments: Vec<Assignment> = claimed
             .jobs
             .into_iter()
-            .filter_map(|job| self.assign(job, claimed_at))
+            .filter_map(|job| self.assign(job, &validity, claimed_at))
             .collect();
         self.crew.hold(assignments.iter());
         let undelivered = if !self.post.may_begin(standing.id) {
@@ -237,17 +239,23 @@ impl Dispatcher {
         self.crew.hand_back_all(undelivered);
     }
 
-    fn assign(&self, job: JobDocument, claimed_at: Instant) -> Option<Assignment> {
+    fn assign(
+        &self,
+        job: JobDocument,
+        validity: &Validity,
+        claimed_at: Instant,
+    ) -> Option<Assignment> {
         let Some((handler, claim)) = self.registry.handler(job.kind()).cloned().zip(job.claim())
         else {
             tracing::error!(id = %job.id(), kind = job.kind(), "the store handed out a job that was not asked for");
             return None;
         };
-        let context = JobContext::new(
+        let context = JobContext::claimed(
             job,
             handler.definition(),
-            Some(self.store.clone()),
             self.shared.clone(),
+            self.store.clone(),
+            Arc::clone(validity),
         );
         Some(Assignment {
             context,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bson::oid::ObjectId;
 use rocketjob_core::{ServerDocument, ServerState};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use crate::lease::Lease;
 
@@ -62,11 +62,20 @@ impl Post {
         self.standing.borrow().mode
     }
 
-    /// Whether jobs may be begun under the incarnation `id`: it is today's, not fenced, and its
-    /// lease stands.
+    /// Whether jobs may be begun under the incarnation `id`: it holds its claims, and is not fenced.
     pub(crate) fn may_begin(&self, id: ObjectId) -> bool {
         let standing = self.standing.borrow();
-        standing.id == id && standing.mode != Mode::Fenced && !self.lease.is_over()
+        standing.mode != Mode::Fenced && self.is_held(&standing, id)
+    }
+
+    /// Whether nobody else can have been given what the incarnation `id` has claimed: it is today's,
+    /// and its lease stands.
+    pub(crate) fn holds(&self, id: ObjectId) -> bool {
+        self.is_held(&self.standing.borrow(), id)
+    }
+
+    fn is_held(&self, standing: &Standing, id: ObjectId) -> bool {
+        standing.id == id && !self.lease.is_over()
     }
 
     /// Changes the mode, and says whether it was another one. What stops stays so.
@@ -80,9 +89,11 @@ impl Post {
         })
     }
 
-    /// From now on acts under another incarnation.
-    pub(crate) fn reincarnate(&self, server: &ServerDocument) {
+    /// From now on acts under another incarnation, whose first sign of life was sent at `sent`.
+    pub(crate) fn reincarnate(&self, server: &ServerDocument, sent: Instant) {
         self.standing.send_modify(|standing| {
+            // In one step: the former incarnation must not be seen with a lease that stands.
+            self.lease.renew(sent);
             standing.id = server.id;
             standing.name.clone_from(&server.name);
             if standing.mode != Mode::Stopping {

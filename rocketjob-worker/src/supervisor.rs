@@ -9,6 +9,7 @@ use std::{
 };
 
 use bson::oid::ObjectId;
+use parking_lot::Mutex;
 use rocketjob_core::{Cancelled, Result, ServerDocument, ServerState, Store};
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -43,6 +44,8 @@ pub(crate) struct Supervisor {
     pub(crate) stop: CancellationToken,
     /// Whether the document said so when it was last seen.
     pub(crate) paused: AtomicBool,
+    /// The end of the lease for which the server was fenced last.
+    pub(crate) lapsed: Mutex<Option<Instant>>,
     /// The document of the next incarnation, until it is registered.
     pub(crate) pending: AsyncMutex<Option<ServerDocument>>,
 }
@@ -86,27 +89,25 @@ impl Supervisor {
         }
     }
 
-    /// Returns when the lease is over and the server is not yet fenced.
+    /// Returns when the lease is over, once for each that ends.
     async fn lapses(&self) {
-        if self.post.mode() == Mode::Fenced {
-            return std::future::pending().await;
-        }
         loop {
             let end = self.post.lease.end();
-            if Instant::now() >= end {
+            if Instant::now() < end {
+                tokio::time::sleep_until(end).await;
+            } else if self.lapsed.lock().replace(end) == Some(end) {
+                return std::future::pending().await;
+            } else {
                 return;
             }
-            tokio::time::sleep_until(end).await;
         }
     }
 
     /// Claims nothing more and tells all jobs to stop. What they have done by then is still offered
     /// to the store, which refuses it when others have taken over.
     fn fence(&self, reason: Cancelled) {
-        if self.post.mode() == Mode::Stopping {
-            // It claims nothing as it is.
-            self.post.lease.renew(Instant::now());
-        } else if self.post.set_mode(Mode::Fenced) {
+        // A server that stops claims nothing as it is.
+        if self.post.set_mode(Mode::Fenced) {
             tracing::error!(
                 server = self.post.now().name,
                 %reason,
@@ -180,8 +181,7 @@ impl Supervisor {
             .registration
             .again(&self.store, workers, state, &mut pending);
         let document = registered.await?;
-        self.post.lease.renew(sent);
-        self.post.reincarnate(&document);
+        self.post.reincarnate(&document, sent);
         tracing::warn!(server = document.name, id = %document.id, "goes on under a new incarnation");
         self.sweep.notify_one();
         let rank = rank_of(&self.store, document.id).await?;
