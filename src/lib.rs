@@ -10,8 +10,8 @@ pub use rocketjob_mongo as mongo;
 pub use rocketjob_sqlite as sqlite;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport, Stopped,
-    recycle, terminated,
+    Figures, Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport,
+    Stopped, recycle, terminated,
 };
 
 pub use connect::connect;

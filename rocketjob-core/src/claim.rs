@@ -163,6 +163,8 @@ pub struct Claimed {
     pub set_aside: Vec<SetAside>,
     /// When the next scheduled job falls due; told only when fewer jobs than asked for were found.
     pub next_due: Option<Timestamp>,
+    /// How many jobs were found and then lost to a claim of another server that was faster.
+    pub lost: usize,
 }
 
 /// A document whose envelope cannot be read.

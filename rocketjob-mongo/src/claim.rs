@@ -213,7 +213,9 @@ impl Claiming<'_> {
                 self.claimed.jobs.push(JobDocument::new(document)?);
             }
         }
-        Ok(self.claimed.jobs.len() - before < count)
+        let lost = count - (self.claimed.jobs.len() - before);
+        self.claimed.lost += lost;
+        Ok(lost > 0)
     }
 
     /// Claims jobs without limits; true when all are ours for sure.

@@ -58,10 +58,27 @@ pub(crate) struct Dispatcher {
 pub(crate) struct Claims {
     /// How often the store was asked.
     pub(crate) count: AtomicU64,
+    /// How often it had something.
+    pub(crate) successful: AtomicU64,
+    /// How many jobs it gave.
+    pub(crate) jobs: AtomicU64,
+    /// How many jobs other servers were faster to take.
+    pub(crate) lost: AtomicU64,
     /// All claims with a lower number have been answered, or are given up.
     pub(crate) answered: AtomicU64,
     /// Rung when a claim that was given up may have been made all the same.
     pub(crate) doubtful: Notify,
+}
+
+impl Claims {
+    fn note(&self, claimed: &Claimed) {
+        let add = |counter: &AtomicU64, count: usize| {
+            counter.fetch_add(count as u64, Ordering::Relaxed);
+        };
+        add(&self.successful, usize::from(!claimed.jobs.is_empty()));
+        add(&self.jobs, claimed.jobs.len());
+        add(&self.lost, claimed.lost);
+    }
 }
 
 /// How many jobs are wanted, and for whom.
@@ -109,6 +126,7 @@ impl Dispatcher {
                     back_off = BACK_OFF.0;
                     self.pulse.completed();
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
+                    self.claims.note(&claimed);
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
                     self.hand_out(&standing, claimed, &want);

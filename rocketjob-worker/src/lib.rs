@@ -32,5 +32,5 @@ pub use builder::ServerBuilder;
 pub use checks::StartReport;
 pub use dispatcher::MAX_READ_AHEAD;
 pub use health::{Health, LoopHealth};
-pub use server::{HealthMonitor, Server, Stopped};
+pub use server::{Figures, HealthMonitor, Server, Stopped};
 pub use signal::{recycle, terminated};

@@ -51,6 +51,24 @@ pub struct Stopped {
     pub recycle: Option<String>,
 }
 
+/// What a server has done so far, to see how well it is fed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Figures {
+    /// How often the store was asked for jobs.
+    pub claims: u64,
+    /// How often it had some.
+    pub successful_claims: u64,
+    /// How many jobs it gave. Divided by the successful claims, this is the size of a group.
+    pub claimed: u64,
+    /// How many jobs were found and then lost to another server that was faster to claim them.
+    pub lost: u64,
+    /// Outcomes that were accepted, claims that were handed back among them.
+    pub settled: u64,
+    /// Outcomes that were refused since the claim was lost.
+    pub refused: u64,
+}
+
 /// Worker threads that perform the jobs of a store.
 ///
 /// ```
@@ -161,6 +179,25 @@ impl Server {
     /// How many outcomes the store has accepted so far, claims that were handed back among them.
     pub fn settled(&self) -> usize {
         self.counts.settled.load(Ordering::Relaxed)
+    }
+
+    /// What it has done so far.
+    pub fn figures(&self) -> Figures {
+        let Claims {
+            count,
+            successful,
+            jobs,
+            lost,
+            ..
+        } = &*self.claims;
+        Figures {
+            claims: count.load(Ordering::Relaxed),
+            successful_claims: successful.load(Ordering::Relaxed),
+            claimed: jobs.load(Ordering::Relaxed),
+            lost: lost.load(Ordering::Relaxed),
+            settled: self.counts.settled.load(Ordering::Relaxed) as u64,
+            refused: self.counts.refused.load(Ordering::Relaxed) as u64,
+        }
     }
 
     /// Works until the process is told to end by SIGTERM or SIGINT, then stops as
