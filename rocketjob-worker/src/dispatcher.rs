@@ -29,8 +29,15 @@ use crate::{
 pub const MAX_READ_AHEAD: usize = 400;
 /// Jobs are read ahead only while a claim takes this many times longer than one of them.
 const FAR_SHORTER: u64 = 4;
-/// For how long a job that was read ahead may wait before it is handed back.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How much is read ahead: what the workers do in so many round trips.
+const ROUND_TRIPS: u32 = 4;
+/// For how long a job that was read ahead may wait before it is handed back, at least and at most;
+/// between them it is twice what was meant to be read ahead.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How often jobs that were read ahead are looked after while their workers do not ask for more.
+const LOOK: Duration = Duration::from_millis(5);
+/// How often a server that may not claim looks whether it may again.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How many claims may be open, until their outcomes are written, before further ones pause.
 const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
 /// How long the claims wait after an error of the store, at first and at most.
@@ -85,10 +92,14 @@ impl Claims {
 #[derive(Debug, PartialEq, Eq)]
 struct Want {
     count: usize,
+    /// At how many jobs read ahead the next are to be claimed.
+    low_water: usize,
     /// For these idle workers; none named means for whoever is free first.
     idle: Vec<usize>,
     /// Whether any worker has nothing to do.
     any_idle: bool,
+    /// Whether anything was read ahead that nobody has begun.
+    any_ahead: bool,
     /// No more suspects.
     no_suspects: bool,
 }
@@ -98,25 +109,27 @@ impl Dispatcher {
     pub(crate) async fn run(self) {
         let mut sequence = 0;
         let mut round_trip = Duration::from_millis(5);
+        self.crew.pace.set_long(round_trip * ROUND_TRIPS);
         let mut back_off = BACK_OFF.0;
         let mut doubtful = false;
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
         // until one of them is free.
         let mut all_busy = false;
         while !self.stop.is_cancelled() {
-            all_busy |= self.take_back();
+            all_busy |= self.take_back(round_trip);
             let standing = self.post.now();
             if standing.mode != Mode::Working || self.post.lease.is_over() {
                 self.crew.hand_back_all(self.crew.queue.drain());
                 self.pulse.completed();
-                self.wait(self.post.changed(), PATIENCE).await;
+                self.wait(self.post.changed(), PAUSE).await;
                 continue;
             }
             let want = self.want(round_trip, self.crew.held());
             all_busy &= !want.any_idle;
             if want.count == 0 || all_busy {
                 self.pulse.completed();
-                self.wait(self.crew.queue.wanting(), PATIENCE).await;
+                let at_most = if want.any_ahead { LOOK } else { PAUSE };
+                self.wait(self.crew.queue.wanting(), at_most).await;
                 continue;
             }
             sequence += 1;
@@ -126,15 +139,18 @@ impl Dispatcher {
                     back_off = BACK_OFF.0;
                     self.pulse.completed();
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
+                    self.crew.pace.set_long(round_trip * ROUND_TRIPS);
                     self.claims.note(&claimed);
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
                     self.hand_out(&standing, claimed, &want);
+                    let exhausted = found < want.count;
+                    self.crew.queue.tell_news(exhausted);
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     if std::mem::take(&mut doubtful) {
                         self.claims.doubtful.notify_one();
                     }
-                    if found < want.count {
+                    if exhausted {
                         self.idle(&standing, next_due, want.no_suspects).await;
                     }
                 }
@@ -142,6 +158,7 @@ impl Dispatcher {
                     tracing::warn!(error = error.chain(), "cannot claim now: trying again");
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     doubtful = true;
+                    self.crew.queue.tell_news(false);
                     self.wait(std::future::pending(), back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -152,40 +169,41 @@ impl Dispatcher {
 
     fn want(&self, round_trip: Duration, held: usize) -> Want {
         let need = self.crew.queue.need();
-        let any_idle = !need.idle.is_empty();
         let ahead = self.read_ahead(round_trip);
-        if ahead == 0 {
-            return Want {
-                count: need.idle.len().saturating_sub(need.ahead),
-                idle: need.idle,
-                any_idle,
-                no_suspects: need.suspects,
-            };
-        }
-        let refill = need.ahead <= ahead / 2 && held <= MAX_HELD;
+        let (idle, any_idle) = (need.idle.len(), !need.idle.is_empty());
+        let count = if ahead == 0 {
+            idle.saturating_sub(need.ahead)
+        } else if need.ahead <= ahead / 2 && held <= MAX_HELD {
+            ahead + idle - need.ahead
+        } else {
+            0
+        };
+        let for_idle = ahead == 0 && need.want_news == 0;
         Want {
-            count: if refill {
-                ahead + need.idle.len() - need.ahead
-            } else {
-                0
-            },
-            idle: Vec::new(),
+            count: count.max(need.want_news),
+            low_water: ahead / 2,
+            idle: if for_idle { need.idle } else { Vec::new() },
             any_idle,
+            any_ahead: need.ahead > 0,
             no_suspects: need.suspects,
         }
     }
 
-    /// How many jobs to have ready beyond the idle workers: what is done in four round trips.
+    /// How many jobs to have ready beyond the idle workers: what those workers do in a few round
+    /// trips that are not in a long job now.
     fn read_ahead(&self, round_trip: Duration) -> usize {
         let Some(pace) = self.crew.pace.get() else {
             return 0;
         };
+        let span = round_trip * ROUND_TRIPS;
         let round_trip = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
         if pace.saturating_mul(FAR_SHORTER) > round_trip {
             return 0;
         }
-        let each = usize::try_from(round_trip.saturating_mul(4) / pace).unwrap_or(MAX_READ_AHEAD);
-        each.saturating_mul(self.crew.size()).min(MAX_READ_AHEAD)
+        let each = round_trip.saturating_mul(ROUND_TRIPS.into()) / pace;
+        let each = usize::try_from(each).unwrap_or(MAX_READ_AHEAD);
+        each.saturating_mul(self.crew.available(span))
+            .min(MAX_READ_AHEAD)
     }
 
     async fn claim(&self, standing: &Standing, sequence: u64, want: &Want) -> Result<Claimed> {
@@ -249,7 +267,7 @@ impl Dispatcher {
         let undelivered = if !self.post.may_begin(standing.id) {
             assignments
         } else if want.idle.is_empty() {
-            self.crew.queue.read_ahead(assignments, want.count / 2)
+            self.crew.queue.read_ahead(assignments, want.low_water)
         } else {
             let workers = want.idle.iter().copied();
             self.crew.queue.deliver(workers.zip(assignments))
@@ -331,14 +349,24 @@ impl Dispatcher {
         }
     }
 
-    /// What no worker will come to soon is left to others. Says whether there was any.
-    fn take_back(&self) -> bool {
-        let assignments = self.crew.queue.take_back(PATIENCE);
-        if assignments.is_empty() {
-            return false;
+    /// What no worker will come to soon is left to others. Says whether all workers turned out to
+    /// be in longer jobs than was thought.
+    fn take_back(&self, round_trip: Duration) -> bool {
+        let patience = round_trip * ROUND_TRIPS * 2;
+        let patience = patience.clamp(PATIENCE.0, PATIENCE.1);
+        let mut assignments = self.crew.queue.take_back(patience);
+        let waited = !assignments.is_empty();
+        if waited {
+            self.crew.pace.raise(patience);
         }
-        tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
-        self.crew.hand_back_all(assignments);
-        true
+        assignments.extend(self.crew.queue.take_back_suspects(PATIENCE.1));
+        if self.read_ahead(round_trip) == 0 {
+            assignments.extend(self.crew.queue.take_back_rest());
+        }
+        if !assignments.is_empty() {
+            tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
+            self.crew.hand_back_all(assignments);
+        }
+        waited
     }
 }
