@@ -225,7 +225,14 @@ impl Claiming<'_> {
             let mine = planned.iter().filter(|planned| planned.worker == worker);
             let ids: Vec<_> = mine.map(|planned| planned.job.id()).collect();
             if !ids.is_empty() {
-                let change = self.change(worker, &[]);
+                let mut change = self.change(worker, &[]);
+                // What no job has need not go: each operator costs time for each job.
+                let has = |field: &str| {
+                    planned
+                        .iter()
+                        .any(|planned| planned.job.get(field).is_some())
+                };
+                change.unset.retain(|field| has(field));
                 statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
             }
         }

@@ -207,16 +207,7 @@ impl Dispatcher {
     }
 
     async fn claim(&self, standing: &Standing, sequence: u64, want: &Want) -> Result<Claimed> {
-        let names = self.crew.names();
-        let chosen = names
-            .iter()
-            .filter(|(number, _)| want.idle.is_empty() || want.idle.contains(number))
-            .map(|(_, name)| name.clone());
-        let mut workers: Vec<String> = chosen.take(want.count).collect();
-        if workers.is_empty() {
-            // All whom it was for have left meanwhile: whoever comes performs it.
-            workers.push(worker_name(&standing.name, 1));
-        }
+        let workers = self.workers(standing, sequence, want);
         let filter = self.condition(want.no_suspects);
         let request = ClaimRequest {
             token: ClaimToken {
@@ -232,6 +223,27 @@ impl Dispatcher {
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);
         self.store.claim(&request).await
+    }
+
+    /// The names under which jobs are claimed: of the idle workers that will have them. What is read
+    /// ahead is claimed in the name of one worker, so that one statement of a store can take it all.
+    fn workers(&self, standing: &Standing, sequence: u64, want: &Want) -> Vec<String> {
+        let names = self.crew.names();
+        if want.idle.is_empty() {
+            let turn = usize::try_from(sequence).unwrap_or(0) % names.len().max(1);
+            let name = names.into_iter().nth(turn).map(|(_, name)| name);
+            return vec![name.unwrap_or_else(|| worker_name(&standing.name, 1))];
+        }
+        let chosen = names
+            .into_iter()
+            .filter(|(number, _)| want.idle.contains(number))
+            .map(|(_, name)| name);
+        let chosen: Vec<_> = chosen.take(want.count).collect();
+        if chosen.is_empty() {
+            // All whom it was for have left meanwhile: whoever comes performs it.
+            return vec![worker_name(&standing.name, 1)];
+        }
+        chosen
     }
 
     /// Which jobs may be claimed now.
