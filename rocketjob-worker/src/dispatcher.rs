@@ -10,8 +10,8 @@ use std::{
 };
 
 use rocketjob_core::{
-    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result, Shared,
-    Store, Validity, name,
+    Bells, ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
+    Shared, Store, Validity, name,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ use crate::{
     crew::{Crew, worker_name},
     health::Pulse,
     queue::Assignment,
+    schedule::Alarm,
     standing::{Mode, Post, Standing},
-    sweep::promote,
 };
 
 /// How many jobs a server may read ahead of its idle workers, and so how far its claims reach into
@@ -40,6 +40,11 @@ const LOOK: Duration = Duration::from_millis(5);
 const PAUSE: Duration = Duration::from_millis(250);
 /// How many claims may be open, until their outcomes are written, before further ones pause.
 const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
+/// How often an idle server looks for work while it is told of all that there is, and otherwise.
+pub(crate) const SELDOM: Duration = Duration::from_secs(5);
+const OFTEN: Duration = Duration::from_millis(500);
+/// How soon a server looks again that knows of work which it could not have just now.
+const SOON: Duration = Duration::from_millis(2);
 /// How long the claims wait after an error of the store, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -53,7 +58,9 @@ pub(crate) struct Dispatcher {
     pub(crate) kinds: Vec<String>,
     pub(crate) filter: Option<Filter>,
     pub(crate) shared: Shared,
-    pub(crate) poll_interval: Duration,
+    /// `None` for what fits the store.
+    pub(crate) poll_interval: Option<Duration>,
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) rank: Arc<AtomicUsize>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) pulse: Arc<Pulse>,
@@ -115,6 +122,8 @@ impl Dispatcher {
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
         // until one of them is free.
         let mut all_busy = false;
+        // Its own place in the queue had less than wanted: what others have left comes next.
+        let mut from_head = false;
         while !self.stop.is_cancelled() {
             all_busy |= self.take_back(round_trip);
             let standing = self.post.now();
@@ -134,7 +143,13 @@ impl Dispatcher {
             }
             sequence += 1;
             let began = Instant::now();
-            match self.claim(&standing, sequence, &want).await {
+            let known = self.store.bells();
+            let skip = if std::mem::take(&mut from_head) {
+                0
+            } else {
+                self.rank.load(Ordering::Relaxed) * want.count
+            };
+            match self.claim(&standing, sequence, &want, skip).await {
                 Ok(claimed) => {
                     back_off = BACK_OFF.0;
                     self.pulse.completed();
@@ -144,14 +159,16 @@ impl Dispatcher {
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
                     self.hand_out(&standing, claimed, &want);
-                    let exhausted = found < want.count;
+                    from_head = found < want.count && skip > 0;
+                    let exhausted = found < want.count && !from_head;
                     self.crew.queue.tell_news(exhausted);
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     if std::mem::take(&mut doubtful) {
                         self.claims.doubtful.notify_one();
                     }
                     if exhausted {
-                        self.idle(&standing, next_due, want.no_suspects).await;
+                        self.idle(&standing, known, next_due, want.no_suspects)
+                            .await;
                     }
                 }
                 Err(error) => {
@@ -206,7 +223,13 @@ impl Dispatcher {
             .min(MAX_READ_AHEAD)
     }
 
-    async fn claim(&self, standing: &Standing, sequence: u64, want: &Want) -> Result<Claimed> {
+    async fn claim(
+        &self,
+        standing: &Standing,
+        sequence: u64,
+        want: &Want,
+        skip: usize,
+    ) -> Result<Claimed> {
         let workers = self.workers(standing, sequence, want);
         let filter = self.condition(want.no_suspects);
         let request = ClaimRequest {
@@ -218,7 +241,7 @@ impl Dispatcher {
             count: want.count,
             kinds: &self.kinds,
             filter: filter.as_ref(),
-            skip: self.rank.load(Ordering::Relaxed) * want.count,
+            skip,
             limits: &*self.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);
@@ -313,24 +336,29 @@ impl Dispatcher {
         })
     }
 
-    /// Nothing more is ready: waits for the bell, for the next due job or for the next poll.
+    /// Nothing more is ready: waits for a bell that is not among `known`, or for the next poll.
     async fn idle(
         &self,
         standing: &Standing,
+        known: Bells,
         next_due: Option<jiff::Timestamp>,
         no_suspects: bool,
     ) {
+        let _idle = self.alarm.idles();
+        self.alarm.tell(next_due);
+        let interval = self.poll_interval.unwrap_or_else(|| {
+            if self.store.hears_others() {
+                SELDOM
+            } else {
+                OFTEN
+            }
+        });
         // Spreads the polls of many servers: no two have the same rhythm.
         let spread = standing.id.bytes()[11] % 50;
-        let mut pause = self.poll_interval.mul_f64(0.75 + f64::from(spread) / 100.0);
-        let mut due = false;
-        if let Some(next_due) = next_due {
-            let until = next_due.duration_since(self.store.now());
-            let until = Duration::try_from(until).unwrap_or(Duration::ZERO);
-            if until < pause {
-                pause = until;
-                due = true;
-            }
+        let mut pause = interval.mul_f64(0.75 + f64::from(spread) / 100.0);
+        if next_due.is_some_and(|due| due <= self.store.now()) {
+            // It is being made ready now, or others were in the way and more may be had.
+            pause = pause.min(SOON);
         }
         let trusting = async {
             if no_suspects {
@@ -343,12 +371,25 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = trusting => {}
-                () = self.store.work_ready() => {}
+                () = self.work_ready(known) => {}
             }
         };
         self.wait(sooner, pause).await;
-        if due && let Err(error) = promote(&self.store).await {
-            tracing::warn!(error = error.chain(), "cannot make due jobs ready now");
+    }
+
+    /// Returns when the bell has rung for work that may be claimed; what is to become ready is not
+    /// worth a claim, and only passed on.
+    async fn work_ready(&self, mut known: Bells) {
+        let hears = self.store.hears_others();
+        loop {
+            let heard = self.store.work_ready(known).await;
+            if heard.waiting != known.waiting {
+                self.alarm.rings();
+            }
+            if heard.ready != known.ready || self.store.hears_others() != hears {
+                return;
+            }
+            known = heard;
         }
     }
 
