@@ -15,9 +15,10 @@ pub(crate) async fn watch(
     is_mongodb: bool,
     time: Duration,
 ) -> Anything<()> {
-    let client = match is_mongodb {
-        true => Some(Client::with_uri_str(url).await?),
-        false => None,
+    let client = if is_mongodb {
+        Some(Client::with_uri_str(url).await?)
+    } else {
+        None
     };
     let before = Costs::read(processes, client.as_ref()).await?;
     let began = Instant::now();
