@@ -231,6 +231,7 @@ fn changes() -> Document {
         { updated(name::READY): true },
         { updated(name::HOLD): name::HOLD_SCHEDULED },
         { updated(name::RUN_AT): { "$exists": true } },
+        { "updateDescription.removedFields": name::RUN_AT },
         // The original makes a job wait again without any mark of ours.
         { updated(name::STATE): queued },
     ] }

@@ -19,6 +19,7 @@
 //! # }
 //! ```
 
+mod bell;
 mod claim;
 mod connection;
 mod error;

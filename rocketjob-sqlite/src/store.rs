@@ -11,12 +11,13 @@ use async_trait::async_trait;
 use bson::{Document, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
-    Bell, Bells, Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion,
+    Bells, Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion,
     JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
+    bell::Ear,
     claim,
     connection::{Readers, open_writer},
     error::Failure,
@@ -44,7 +45,7 @@ struct Shared {
     ids: IdSource,
     readers: Arc<Readers>,
     writer: Arc<Writer>,
-    bell: Arc<Bell>,
+    ear: Arc<Ear>,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -66,14 +67,14 @@ impl SqliteStore {
 
     pub(crate) async fn start(options: Options, path: PathBuf) -> Result<Self> {
         let connection = open_writer(path.clone(), options.clone()).await?;
-        let bell = Arc::new(Bell::new());
+        let ear = Arc::new(Ear::new(&path));
         Ok(Self(Arc::new(Shared {
             address: format!("sqlite://{}", path.display()),
             clock: Arc::clone(&options.clock),
             ids: IdSource::new(),
             readers: Arc::new(Readers::new(path, options)),
-            writer: Arc::new(Writer::new(connection, Arc::clone(&bell))),
-            bell,
+            writer: Arc::new(Writer::new(connection, Arc::clone(&ear))),
+            ear,
         })))
     }
 
@@ -302,14 +303,14 @@ impl JobStore for SqliteStore {
     }
 
     fn bells(&self) -> Bells {
-        self.0.bell.rung()
+        self.0.ear.rung()
     }
 
     async fn work_ready(&self, known: Bells) -> Bells {
-        self.0.bell.wait(known).await
+        self.0.ear.wait(known).await
     }
 
     fn hears_others(&self) -> bool {
-        false
+        self.0.ear.hears_others()
     }
 }

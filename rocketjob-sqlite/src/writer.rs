@@ -6,11 +6,12 @@
 use std::{collections::VecDeque, fmt, mem, sync::Arc};
 
 use parking_lot::Mutex;
-use rocketjob_core::{Bell, News, Result};
+use rocketjob_core::{News, Result};
 use rusqlite::Connection;
 use tokio::{sync::oneshot, task::spawn_blocking};
 
 use crate::{
+    bell::Ear,
     error::{Failure, broken_off},
     session::Session,
 };
@@ -19,7 +20,7 @@ use crate::{
 pub(crate) struct Writer {
     connection: Mutex<Connection>,
     queue: Mutex<Queue>,
-    bell: Arc<Bell>,
+    ear: Arc<Ear>,
 }
 
 #[derive(Default)]
@@ -36,12 +37,12 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// One that rings `bell` for what it writes.
-    pub(crate) fn new(connection: Connection, bell: Arc<Bell>) -> Self {
+    /// One that rings the bell for what it writes.
+    pub(crate) fn new(connection: Connection, ear: Arc<Ear>) -> Self {
         Self {
             connection: Mutex::new(connection),
             queue: Mutex::default(),
-            bell,
+            ear,
         }
     }
 
@@ -100,7 +101,7 @@ impl Writer {
             operation.answer(written.as_ref().err());
         }
         if let Ok(news) = written {
-            self.bell.ring(news);
+            self.ear.ring(news);
         }
     }
 
@@ -172,6 +173,7 @@ impl Service {
         }
         // The duty ended together with the queue: somebody else may have it by now.
         self.is_over = true;
+        self.writer.ear.rest();
     }
 }
 

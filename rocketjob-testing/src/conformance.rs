@@ -4,6 +4,7 @@
 //! its own. The modules are named after the methods, the functions say what is promised; each
 //! panics when the store does not keep it.
 
+pub mod bell;
 pub mod claim;
 pub mod claims_of;
 pub mod count;

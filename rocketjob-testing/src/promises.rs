@@ -166,8 +166,13 @@ macro_rules! conformance {
                 mints_increasing_ids
                 mints_other_ids_through_another_handle
                 has_an_address
+                tells_when_the_next_job_falls_due
+                a_job_without_a_time_is_due_now;
+            bell:
                 wakes_who_waits_for_work
-                remembers_that_work_became_ready;
+                remembers_that_work_became_ready
+                tells_what_other_handles_make_ready
+                tells_what_other_handles_schedule;
             server:
                 keeps_the_whole_document
                 refuses_a_name_that_is_taken

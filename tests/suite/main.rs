@@ -8,6 +8,7 @@
 #![expect(clippy::print_stdout, reason = "measured figures")]
 
 mod bad_input;
+mod bell;
 mod clock;
 mod concern;
 mod death;

@@ -1,13 +1,14 @@
-//! `JobStore::now`, `JobStore::next_id`, `JobStore::address`, `JobStore::work_ready`.
+//! `JobStore::now`, `JobStore::next_id`, `JobStore::address`, `JobStore::next_due`.
 
 #![expect(clippy::unused_async, reason = "all promises have one shape")]
 
 use std::time::Duration;
 
-use rocketjob_core::{in_milliseconds, later};
+use bson::Document;
+use rocketjob_core::{in_milliseconds, later, name};
 
-use super::before;
-use crate::{Harness, eventually, job};
+use super::{HOUR, before};
+use crate::{Harness, insert_all, job};
 
 /// A time stamp that is stored comes back equal.
 pub async fn is_told_in_whole_milliseconds(harness: &impl Harness) {
@@ -52,28 +53,31 @@ pub async fn has_an_address(harness: &impl Harness) {
     assert!(harness.store().address().contains("://"));
 }
 
-/// Who waits for work on the handle through which a ready job is inserted is told.
-pub async fn wakes_who_waits_for_work(harness: &impl Harness) {
+/// The first of the scheduled jobs, of whatever kind.
+pub async fn tells_when_the_next_job_falls_due(harness: &impl Harness) {
     let store = harness.store();
-    let waiting = tokio::spawn({
-        let store = store.clone();
-        let known = store.bells();
-        async move { store.work_ready(known).await }
-    });
-    eventually("the bell rings", async || {
-        job("A").insert(&store).await;
-        waiting.is_finished().then_some(())
-    })
-    .await;
+    let due = async || store.next_due().await.unwrap();
+    insert_all(&store, [job("A"), job("A").held("limit:x")]).await;
+    assert_eq!(due().await, None);
+    let soon = later(store.now(), HOUR);
+    let scheduled = [soon, later(soon, HOUR)].map(|run_at| job("B").scheduled(run_at));
+    let scheduled = insert_all(&store, scheduled).await;
+    assert_eq!(due().await, Some(soon));
+    let aborted = bson::doc! { name::STATE: "aborted" };
+    harness.write_raw(scheduled[0], aborted, &[]).await;
+    assert_eq!(due().await, Some(later(soon, HOUR)));
 }
 
-/// Who asks after the insert finds it in the count, and everyone who waits does.
-pub async fn remembers_that_work_became_ready(harness: &impl Harness) {
+/// A scheduled job whose `run_at` was cleared is due now.
+pub async fn a_job_without_a_time_is_due_now(harness: &impl Harness) {
     let store = harness.store();
-    let known = store.bells();
-    job("A").insert(&store).await;
-    for _ in 0..2 {
-        let heard = store.work_ready(known).await;
-        assert!(heard.ready > known.ready, "{known:?} and {heard:?}");
-    }
+    let before = store.now();
+    let run_at = later(before, HOUR);
+    let cleared = job("A").scheduled(run_at).insert(&store).await;
+    let nothing = Document::new();
+    harness
+        .write_raw(cleared.id(), nothing, &[name::RUN_AT])
+        .await;
+    let due = store.next_due().await.unwrap().unwrap();
+    assert!(before <= due && due <= store.now(), "{due}");
 }
