@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, ChildStdin, ChildStdout, Command},
-    sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{UnboundedReceiver, UnboundedSender, error::TryRecvError, unbounded_channel},
     time::{Instant, timeout},
 };
 
@@ -30,6 +30,8 @@ pub(crate) enum Told {
         at: i64,
         store_time: i64,
     },
+    /// How often the store was called by now.
+    Calls(u64),
     /// It has stopped.
     Served(Served),
 }
@@ -43,8 +45,6 @@ pub(crate) struct Served {
     pub(crate) lost: u64,
     pub(crate) settled: u64,
     pub(crate) refused: u64,
-    /// How often the store was called.
-    pub(crate) calls: u64,
     /// For how many microseconds workers had nothing to do between two jobs.
     pub(crate) idle: Vec<i64>,
 }
@@ -70,6 +70,8 @@ pub(crate) enum Order {
     Begin,
     /// Claim nothing more for now.
     Hold,
+    /// Tell how often the store was called.
+    Count,
 }
 
 /// Some processes.
@@ -146,10 +148,25 @@ impl Fleet {
         let told = timeout(PATIENCE, self.told.recv()).await;
         let told = told.map_err(|_| "the processes are stuck")?;
         let (number, told) = told.ok_or("all processes have ended")?;
+        Ok(self.note(number, told))
+    }
+
+    /// Takes note of what was told meanwhile, without waiting for more.
+    pub(crate) fn catch_up(&mut self) -> Anything<()> {
+        loop {
+            match self.told.try_recv() {
+                Ok((number, told)) => drop(self.note(number, told)),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err("all processes have ended".into()),
+            }
+        }
+    }
+
+    fn note(&mut self, number: usize, told: Told) -> Told {
         if let Told::Settled(count) = told {
             self.settled[number] = count;
         }
-        Ok(told)
+        told
     }
 
     /// How many jobs are settled as far as it was told.
@@ -191,6 +208,28 @@ impl Fleet {
             }
             self.next().await?;
         }
+    }
+
+    /// Returns when so many further jobs have begun.
+    pub(crate) async fn until_begun(&mut self, jobs: usize) -> Anything<()> {
+        let mut begun = 0;
+        while begun < jobs {
+            begun += usize::from(matches!(self.next().await?, Told::Began { .. }));
+        }
+        Ok(())
+    }
+
+    /// How often the store was called by all, so far.
+    pub(crate) async fn calls(&mut self) -> Anything<u64> {
+        self.tell(Order::Count).await?;
+        let (mut calls, mut counted) = (0, 0);
+        while counted < self.processes.len() {
+            if let Told::Calls(count) = self.next().await? {
+                calls += count;
+                counted += 1;
+            }
+        }
+        Ok(calls)
     }
 
     /// Lets all stop, and returns what each did.

@@ -46,8 +46,8 @@ pub(crate) struct Usage {
 impl Usage {
     /// Resident memory in megabytes.
     pub(crate) fn megabytes(self) -> f64 {
-        let kilobytes = u32::try_from(self.memory >> 10).unwrap_or(u32::MAX);
-        f64::from(kilobytes) / 1024.0
+        let kilobytes = u32::try_from(self.memory / 1000).unwrap_or(u32::MAX);
+        f64::from(kilobytes) / 1000.0
     }
 }
 

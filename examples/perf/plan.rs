@@ -52,6 +52,27 @@ pub(crate) struct Plan {
     /// How many jobs the classic loop processes, which is slow.
     #[arg(long, default_value_t = 2000, value_parser = at_least_one)]
     pub(crate) classic_jobs: usize,
+    /// How many jobs that wait each process gets.
+    #[arg(long, default_value_t = 1500, value_parser = at_least_one)]
+    pub(crate) waiting_jobs: usize,
+    /// How many pickups of each kind are measured, in all rounds together.
+    #[arg(long, default_value_t = 300, value_parser = at_least_one)]
+    pub(crate) pickups: usize,
+    /// How many servers wait for the jobs that are picked up.
+    #[arg(long, default_value_t = 2, value_parser = at_least_one)]
+    pub(crate) fleet: usize,
+    /// How many idle servers there are.
+    #[arg(long, default_value_t = 10, value_parser = at_least_one)]
+    pub(crate) idle_servers: usize,
+    /// For how many seconds they are watched.
+    #[arg(long, default_value_t = 60, value_parser = at_least_one)]
+    pub(crate) idle_seconds: usize,
+    /// How many jobs the long queue has.
+    #[arg(long, default_value_t = 2_000_000, value_parser = at_least_one)]
+    pub(crate) depth: usize,
+    /// For how many minutes memory is watched under full load.
+    #[arg(long, default_value_t = 10.0)]
+    pub(crate) minutes: f64,
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -1,5 +1,12 @@
 //! The sections, each a module of its name.
 
+mod depth;
+mod enqueue;
+mod idle;
+mod mixed;
+mod pickup;
+mod scale;
+mod soak;
 mod sqlite;
 mod throughput;
 
@@ -36,7 +43,14 @@ pub(crate) async fn measure(chosen: &[Choice], plan: &Plan) -> Anything<Report> 
     for choice in Choice::SECTIONS.into_iter().filter(is_chosen) {
         report.sections.push(match choice {
             Choice::Sqlite => sqlite::measure(plan).await?,
-            _ => throughput::measure(plan).await?,
+            Choice::Enqueue => enqueue::measure(plan).await?,
+            Choice::Scale => scale::measure(plan).await?,
+            Choice::Pickup => pickup::measure(plan).await?,
+            Choice::Idle => idle::measure(plan).await?,
+            Choice::Depth => depth::measure(plan).await?,
+            Choice::Mixed => mixed::measure(plan).await?,
+            Choice::Soak => soak::measure(plan).await?,
+            Choice::Throughput | Choice::All => throughput::measure(plan).await?,
         });
     }
     Ok(report)

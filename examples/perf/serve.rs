@@ -63,6 +63,7 @@ pub(crate) async fn serve(serve: &Serve) -> Anything<()> {
             Some(line) = told.recv() => tell(&line)?,
             order = orders.next() => match order? {
                 None => break,
+                Some(Order::Count) => tell(&Told::Calls(held.calls()))?,
                 Some(order) => {
                     is_working = order == Order::Begin;
                     held.hold(order == Order::Hold);
@@ -81,7 +82,6 @@ pub(crate) async fn serve(serve: &Serve) -> Anything<()> {
     let figures = server.figures();
     server.stop().await?;
     tell(&Told::Served(Served {
-        calls: held.calls(),
         idle: notes.idle_times(),
         ..figures.into()
     }))
