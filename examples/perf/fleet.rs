@@ -12,10 +12,13 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::{Anything, machine};
+use crate::{Anything, machine, serve::BEATS};
 
 /// Whoever has no news for so long is stuck.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How long a beat may take.
+const SOME: Duration = Duration::from_millis(100);
 
 /// What a process tells, a line each.
 #[derive(Debug, Serialize, Deserialize)]
@@ -126,6 +129,14 @@ impl Fleet {
         let arguments = first.iter().chain(more);
         let arguments: Vec<_> = arguments.map(ToString::to_string).collect();
         Self::start(&vec![arguments; count]).await
+    }
+
+    /// Starts so many servers that claim nothing until they are told to begin, and waits until all
+    /// know their rank among each other.
+    pub(crate) async fn held(store: &str, count: usize, more: &[&str]) -> Anything<Self> {
+        let fleet = Self::servers(store, count, &[&["--held"], more].concat()).await?;
+        tokio::time::sleep(BEATS + SOME).await;
+        Ok(fleet)
     }
 
     /// The ids of the processes.

@@ -63,8 +63,8 @@ pub(crate) enum Unit {
     Percent,
     /// So many times the other.
     Times,
-    /// With what it counts.
-    Of(&'static str),
+    /// As it is.
+    Plain,
 }
 
 /// A value that something is concluded from.

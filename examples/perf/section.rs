@@ -61,10 +61,7 @@ async fn stores() -> Anything<Vec<String>> {
     let mut stores = Vec::new();
     for url in [mongo.url(), folder.url("jobs.db")] {
         let inspection = rocketjob::connect(&url).await?.inspect().await?;
-        stores.push(format!(
-            "{}, {}, {}",
-            inspection.product, inspection.topology, inspection.durability
-        ));
+        stores.push(format!("{}, {}", inspection.product, inspection.durability));
     }
     Ok(stores)
 }
@@ -93,11 +90,16 @@ impl fmt::Display for Report {
             memory_gib,
             system,
         } = &self.machine;
-        writeln!(f, "Rocket Job {}", env!("CARGO_PKG_VERSION"))?;
-        writeln!(f, "{cores} cores {model}, {memory_gib} GiB, {system}")?;
+        writeln!(f, "- Rocket Job {}", env!("CARGO_PKG_VERSION"))?;
+        writeln!(f, "- {cores} cores {model}, {memory_gib} GiB, {system}")?;
         for store in &self.stores {
-            writeln!(f, "{store}")?;
+            writeln!(f, "- {store}")?;
         }
+        writeln!(
+            f,
+            "- {} rounds, medians; one MongoDB server as a replica set, on the same machine",
+            self.plan.rounds
+        )?;
         for section in &self.sections {
             write!(f, "\n{section}")?;
         }

@@ -18,9 +18,9 @@ use crate::{
 
 /// How often a server that works tells how far it is.
 const TELLS: Duration = Duration::from_millis(5);
-/// A server that has not beaten does not know its rank among those that were started after it. So
-/// each beats soon, and is let begin when it has.
-const BEATS: Duration = Duration::from_millis(500);
+/// How often servers beat that are held up: until it has beaten, a server does not know its rank
+/// among those that were started after it.
+pub(crate) const BEATS: Duration = Duration::from_millis(500);
 const LEASE: Duration = Duration::from_mins(1);
 
 /// What a server process is told.
@@ -48,9 +48,6 @@ pub(crate) async fn serve(serve: &Serve) -> Anything<()> {
         server = server.heartbeat_interval(BEATS).lease(LEASE);
     }
     let server = server.start().await?;
-    if serve.held {
-        tokio::time::sleep(BEATS + TELLS).await;
-    }
     tell(&Told::Ready)?;
     let mut orders = Orders::new();
     let mut tells = interval(TELLS);

@@ -4,11 +4,11 @@ use std::fmt;
 
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 
-use crate::report::{Finding, Section, Unit};
+use crate::report::{Column, Finding, Section, Unit};
 
 impl fmt::Display for Section {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "## {}\n\n{}\n", self.name, self.about)?;
+        writeln!(f, "### {}\n\n{}\n", self.name, self.about)?;
         let titles = self.columns.iter().map(|column| column.title.to_owned());
         let mut figures = table([String::new()].into_iter().chain(titles));
         for way in &self.ways {
@@ -29,12 +29,12 @@ impl fmt::Display for Section {
         for finding in &self.findings {
             let wanted = finding.bound.map(|bound| {
                 let (sign, bound) = bound.parts();
-                format!("{sign} {}", written(bound, finding.unit))
+                format!("{sign} {}", self.written(bound, finding))
             });
             let met = finding.met.map(|met| if met { "met" } else { "NOT MET" });
             findings.add_row([
                 finding.way.clone(),
-                said(finding),
+                self.said(finding),
                 wanted.unwrap_or_default(),
                 met.unwrap_or_default().to_owned(),
             ]);
@@ -43,28 +43,46 @@ impl fmt::Display for Section {
     }
 }
 
+impl Section {
+    fn said(&self, finding: &Finding) -> String {
+        let value = self.written(finding.value, finding);
+        match (&finding.base, self.column(finding)) {
+            (Some(base), _) => format!("{value} of {base}"),
+            (None, Some(column)) => format!("{}: {value}", column.title),
+            (None, None) => value,
+        }
+    }
+
+    fn written(&self, value: f64, finding: &Finding) -> String {
+        match finding.unit {
+            Unit::Percent => format!("{} %", short(value * 100.0, 1)),
+            Unit::Times => format!("{} ×", short(value, 2)),
+            Unit::Plain => {
+                let column = self.column(finding);
+                short(value, column.map_or(2, |column| column.decimals))
+            }
+        }
+    }
+
+    fn column(&self, finding: &Finding) -> Option<&Column> {
+        let mut columns = self.columns.iter();
+        columns.find(|column| column.figure == finding.figure)
+    }
+}
+
+/// Without a fraction where there is none.
+fn short(value: f64, decimals: usize) -> String {
+    let text = decimal(value, decimals);
+    let whole = format!(".{}", "0".repeat(decimals));
+    text.strip_suffix(&whole).unwrap_or(&text).to_owned()
+}
+
 fn table(header: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table
         .load_style(ASCII_MARKDOWN)
         .set_header(header.into_iter().collect::<Vec<_>>());
     table
-}
-
-fn said(finding: &Finding) -> String {
-    let value = written(finding.value, finding.unit);
-    match &finding.base {
-        Some(base) => format!("{value} of {base}"),
-        None => value,
-    }
-}
-
-fn written(value: f64, unit: Unit) -> String {
-    match unit {
-        Unit::Percent => format!("{} %", decimal(value * 100.0, 1).trim_end_matches(".0")),
-        Unit::Times => format!("{} ×", decimal(value, 2).trim_end_matches(".00")),
-        Unit::Of(unit) => format!("{} {unit}", decimal(value, 2).trim_end_matches(".00")),
-    }
 }
 
 /// With a comma between the thousands.

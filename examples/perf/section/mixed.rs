@@ -53,8 +53,7 @@ pub(crate) async fn measure(plan: &Plan) -> Anything<Section> {
 async fn work(plan: &Plan, url: &str, workers: usize) -> Anything<serde_json::Value> {
     let store = rocketjob::connect(url).await?;
     place::empty(&store).await?;
-    let arguments = ["--held", "--workers", &workers.to_string()];
-    let mut fleet = Fleet::servers(url, 1, &arguments).await?;
+    let mut fleet = Fleet::held(url, 1, &["--workers", &workers.to_string()]).await?;
     let long = workers - 1;
     let jobs = (0..long as u64).map(|number| LongJob { number });
     LongJob::create_many(&store, jobs).await?;

@@ -22,12 +22,12 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         figure: "idle_p50",
-        title: "idle between jobs, p50 ms",
+        title: "idle, p50 ms",
         decimals: 2,
     },
     Column {
         figure: "idle_p99",
-        title: "p99 ms",
+        title: "idle, p99 ms",
         decimals: 2,
     },
     Column {
@@ -60,7 +60,7 @@ pub(crate) async fn measure(plan: &Plan) -> Anything<Section> {
             let jobs = plan.waiting_jobs * count;
             place::empty(&store).await?;
             WaitJob::create_many(&store, (0..jobs).map(|_| WaitJob {})).await?;
-            let mut fleet = Fleet::servers(&mongo.url(), count, &["--held"]).await?;
+            let mut fleet = Fleet::held(&mongo.url(), count, &[]).await?;
             place::rest().await;
             let are_done = async || place::are_done(&store, WaitJob::DEFINITION.kind).await;
             let course = fleet.work(jobs, &mongo.process(), are_done).await?;
@@ -90,7 +90,7 @@ pub(crate) async fn measure(plan: &Plan) -> Anything<Section> {
     }
     for count in PROCESSES {
         let bound = Some(Bound::Below(2.0));
-        section.find(&name(count), "idle_p50", Unit::Of("ms idle"), bound);
+        section.find(&name(count), "idle_p50", Unit::Plain, bound);
     }
     Ok(section)
 }

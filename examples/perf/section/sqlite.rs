@@ -108,7 +108,7 @@ pub(crate) async fn measure(plan: &Plan) -> Anything<Section> {
 
 async fn servers(plan: &Plan, folder: &Folder, count: usize, keep: bool) -> Anything<Measured> {
     let (url, store) = fill(plan, folder, keep).await?;
-    let fleet = Fleet::servers(&url, count, &["--held"]).await?;
+    let fleet = Fleet::held(&url, count, &[]).await?;
     work(plan, &store, fleet, keep).await
 }
 

@@ -111,12 +111,7 @@ fn conclude(section: &mut Section, keep: bool) {
     let at_least = |bound| Some(Bound::AtLeast(bound));
     section.compare(&one, &bare, "rate", Unit::Percent, at_least(0.9));
     section.compare(&one, &classic, "rate", Unit::Times, at_least(15.0));
-    section.find(
-        &one,
-        "rate",
-        Unit::Of("jobs/s"),
-        Some(Bound::Above(20_000.0)),
-    );
+    section.find(&one, "rate", Unit::Plain, Some(Bound::Above(20_000.0)));
     for count in &PROCESSES[1..] {
         let several = Way::Servers(*count).name(keep);
         section.compare(&several, &one, "rate", Unit::Percent, at_least(0.95));
@@ -194,7 +189,7 @@ impl<'p> Bench<'p> {
 
     async fn servers(&self, count: usize, keep: bool) -> Anything<Measured> {
         self.fill(keep).await?;
-        let fleet = Fleet::servers(&self.mongo.url(), count, &["--held"]).await?;
+        let fleet = Fleet::held(&self.mongo.url(), count, &[]).await?;
         self.work(fleet, keep).await
     }
 
