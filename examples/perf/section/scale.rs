@@ -32,7 +32,7 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         figure: "cpu",
-        title: "CPU of a process",
+        title: "CPU of each",
         decimals: 3,
     },
     Column {

@@ -21,12 +21,12 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         figure: "group",
-        title: "jobs per claim",
+        title: "jobs/claim",
         decimals: 0,
     },
     Column {
         figure: "cpu",
-        title: "CPU of a process",
+        title: "CPU of each",
         decimals: 2,
     },
 ];

@@ -24,17 +24,17 @@ const COLUMNS: &[Column] = &[
     },
     Column {
         figure: "group",
-        title: "jobs per claim",
+        title: "jobs/claim",
         decimals: 0,
     },
     Column {
         figure: "lost",
-        title: "lost claims per job",
+        title: "lost/job",
         decimals: 3,
     },
     Column {
         figure: "cpu",
-        title: "CPU of a process",
+        title: "CPU of each",
         decimals: 2,
     },
     Column {
