@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
-    ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
+    Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
     Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument,
     ServerState, ServerStore, Settled, State, Store,
 };
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
 /// A decorator of any store. Cloning it gives another handle on the same one.
 #[derive(Debug, Clone)]
@@ -27,7 +27,8 @@ pub(crate) struct Held(Arc<Inner>);
 struct Inner {
     store: Store,
     is_held: AtomicBool,
-    let_go: Notify,
+    /// How often claims were let go: a bell of its own.
+    let_go: watch::Sender<u64>,
     calls: AtomicU64,
 }
 
@@ -36,7 +37,7 @@ impl Held {
         Self(Arc::new(Inner {
             store,
             is_held: AtomicBool::new(is_held),
-            let_go: Notify::new(),
+            let_go: watch::Sender::new(0),
             calls: AtomicU64::new(0),
         }))
     }
@@ -45,8 +46,7 @@ impl Held {
     pub(crate) fn hold(&self, hold: bool) {
         self.0.is_held.store(hold, Ordering::Release);
         if !hold {
-            self.0.let_go.notify_waiters();
-            self.0.let_go.notify_one();
+            self.0.let_go.send_modify(|count| *count += 1);
         }
     }
 
@@ -154,12 +154,36 @@ impl JobStore for Held {
         self.store().delete(filter).await
     }
 
-    async fn work_ready(&self) {
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.store().next_due().await
+    }
+
+    fn bells(&self) -> Bells {
+        let bells = self.0.store.bells();
+        Bells {
+            ready: bells.ready.wrapping_add(*self.0.let_go.borrow()),
+            ..bells
+        }
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        let mut let_go = self.0.let_go.subscribe();
+        let before = *let_go.borrow_and_update();
+        let known = Bells {
+            ready: known.ready.wrapping_sub(before),
+            ..known
+        };
         tokio::select! {
             biased;
-            () = self.0.let_go.notified() => {}
-            () = self.0.store.work_ready() => {}
+            // The sender lives as long as `self`.
+            _ = let_go.changed() => {}
+            _ = self.0.store.work_ready(known) => {}
         }
+        self.bells()
+    }
+
+    fn hears_others(&self) -> bool {
+        self.0.store.hears_others()
     }
 }
 

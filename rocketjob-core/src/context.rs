@@ -123,8 +123,8 @@ struct Inner {
     percent: AtomicU8,
     /// What is to be written with the outcome.
     change: Mutex<Change>,
-    /// The job's own fields as the store has them.
-    stored: Mutex<Document>,
+    /// The document as it stands after what was saved on the way; nothing was yet when absent.
+    saved: Mutex<Option<Document>>,
 }
 
 impl fmt::Debug for JobContext {
@@ -164,7 +164,6 @@ impl JobContext {
         let percent = u8::try_from(document.percent_complete())
             .unwrap_or(0)
             .min(100);
-        let stored = document.as_document().clone();
         let (store, validity) = claimed.unzip();
         Self {
             inner: Arc::new(Inner {
@@ -178,7 +177,7 @@ impl JobContext {
                 reason: Mutex::new(None),
                 percent: AtomicU8::new(percent),
                 change: Mutex::new(Change::new()),
-                stored: Mutex::new(stored),
+                saved: Mutex::default(),
             }),
         }
     }
@@ -298,7 +297,7 @@ impl JobContext {
             return Ok(());
         };
         let payload = encoding::encode(self.inner.definition, job)?;
-        let mut change = payload_changes(&self.inner.stored.lock(), &payload);
+        let mut change = self.payload_changes(&payload);
         change.put(name::PERCENT_COMPLETE, i32::from(self.percent_complete()));
         let patch = Patch {
             id: self.id(),
@@ -307,7 +306,9 @@ impl JobContext {
         };
         match store.settle(vec![patch.clone()]).await?.first() {
             Some(Settled::Accepted) => {
-                patch.change.apply(&mut self.inner.stored.lock());
+                let mut saved = self.inner.saved.lock();
+                let stored = saved.get_or_insert_with(|| self.document().as_document().clone());
+                patch.change.apply(stored);
                 Ok(())
             }
             Some(Settled::Refused(Refusal::NotFound | Refusal::ClaimLost | Refusal::State(_)))
@@ -359,12 +360,19 @@ impl JobContext {
             })
     }
 
+    /// The fields of `payload` that differ from what the store has.
+    fn payload_changes(&self, payload: &Document) -> Change {
+        let saved = self.inner.saved.lock();
+        let stored = saved.as_ref();
+        payload_changes(stored.unwrap_or(self.document().as_document()), payload)
+    }
+
     /// What is to be written with the outcome besides the outcome itself: the fields that `perform`
     /// changed, the concerns' states, the progress.
     pub(crate) fn changes(&self, payload: Option<&Document>) -> Change {
         let mut change = self.inner.change.lock().clone();
         if let Some(payload) = payload {
-            for (field, value) in payload_changes(&self.inner.stored.lock(), payload).set {
+            for (field, value) in self.payload_changes(payload).set {
                 change.put(field, value);
             }
         }

@@ -5,6 +5,7 @@
 //! use the crate `rocketjob`, which re-exports what they need; who writes a store or a concern
 //! finds the traits here.
 
+mod bell;
 mod change;
 mod claim;
 mod clock;
@@ -39,6 +40,7 @@ mod store;
 mod successor;
 mod transition;
 
+pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};

@@ -17,9 +17,9 @@ use std::{collections::BTreeMap, sync::Arc};
 use bson::{Bson, Document, oid::ObjectId};
 use jiff::Timestamp;
 use parking_lot::{Mutex, MutexGuard};
-use tokio::sync::Notify;
 
 use crate::{
+    bell::Bell,
     change::Change,
     clock::{Clock, IdSource, SystemClock},
     server::ServerDocument,
@@ -46,7 +46,7 @@ pub struct MemoryStore(Arc<Shared>);
 struct Shared {
     clock: Box<dyn Clock>,
     ids: IdSource,
-    work_ready: Notify,
+    bell: Bell,
     data: Mutex<Data>,
 }
 
@@ -79,7 +79,7 @@ impl MemoryStore {
         Self(Arc::new(Shared {
             clock: Box::new(clock),
             ids,
-            work_ready: Notify::new(),
+            bell: Bell::new(),
             data: Mutex::default(),
         }))
     }
@@ -129,11 +129,5 @@ impl MemoryStore {
 
     fn data(&self) -> MutexGuard<'_, Data> {
         self.0.data.lock()
-    }
-
-    /// Tells all who wait, and who comes next in case it is on its way.
-    fn ring(&self) {
-        self.0.work_ready.notify_waiters();
-        self.0.work_ready.notify_one();
     }
 }

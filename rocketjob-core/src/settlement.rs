@@ -12,7 +12,7 @@ use crate::{
     error::Result,
     failure::{JobError, JobFailure, JobResult, Wish},
     name,
-    state::{State, Transition},
+    state::Transition,
     transition,
 };
 
@@ -165,6 +165,9 @@ impl<'a> Settlement<'a> {
         } = self;
         let transition = outcome.transition();
         match outcome {
+            Outcome::Complete if job.destroy_on_complete() && successors.is_empty() => {
+                change = Change::delete();
+            }
             Outcome::Complete => transition::complete(&mut change, now),
             Outcome::Fail(failure) => transition::fail(&mut change, job, failure, now),
             Outcome::Retry { failure, run_at } => {
@@ -177,16 +180,12 @@ impl<'a> Settlement<'a> {
             Outcome::HandBack => transition::requeue(&mut change, job, now),
             Outcome::Expire => change = Change::delete(),
         }
-        let completed = change.state() == Some(State::Completed);
-        let destroyed = completed && job.destroy_on_complete();
         if !successors.is_empty() && !change.delete {
             let documents: Vec<_> = successors
                 .into_iter()
                 .map(|job| Bson::Document(job.into_document()))
                 .collect();
             change.put(name::SUCCESSORS, documents);
-        } else if destroyed {
-            change = Change::delete();
         }
         Settling {
             patch: Patch {

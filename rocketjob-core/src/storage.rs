@@ -14,6 +14,7 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 
 use crate::{
+    bell::Bells,
     change::{Insertion, Patch, Refusal, Settled},
     claim::{ClaimRequest, Claimed},
     document::JobDocument,
@@ -139,9 +140,27 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// each job.
     async fn delete(&self, filter: &Filter) -> Result<u64>;
 
-    /// Returns when work may have become ready since the call before, and otherwise never. Told to
-    /// one waiter or to all, early, late, or not at all: who waits also polls.
-    async fn work_ready(&self);
+    /// When the next scheduled job of any kind falls due; one whose `run_at` was cleared is due now.
+    /// Costs the same whatever the number of jobs. Reads only; from the primary.
+    async fn next_due(&self) -> Result<Option<Timestamp>>;
+
+    /// How often the bell has rung so far. Costs nothing: no request is made.
+    ///
+    /// It rings for work that becomes ready and for jobs that are to become so, in this process and,
+    /// while [`hears_others`](Self::hears_others), in all others. Who asks for the bells first and
+    /// for work then, and waits for further bells when there is none, misses nothing that is heard.
+    fn bells(&self) -> Bells;
+
+    /// Returns when the bell has rung otherwise than `known`, with how often by then, and otherwise
+    /// never. A bell may be early, late, doubled or not heard at all: who waits also polls.
+    ///
+    /// A store may listen to other processes only while somebody waits. Once it listens again it
+    /// rings, for whatever was missed.
+    async fn work_ready(&self, known: Bells) -> Bells;
+
+    /// Whether the bell rings now for what other processes do. It rings when that ends, so that
+    /// whoever waits can go on with looking more often.
+    fn hears_others(&self) -> bool;
 }
 
 /// Keeps server documents.

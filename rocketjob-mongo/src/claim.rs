@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
     Change, Claim, ClaimRequest, Claimed, JobDocument, JobStore, Limit, Result, SetAside, State,
-    name, timestamp,
+    name,
 };
 
 use crate::{
@@ -21,7 +21,6 @@ use crate::{
     error,
     place::Places,
     query::limited,
-    schema,
     store::MongoStore,
     update::operators,
 };
@@ -83,28 +82,12 @@ impl MongoStore {
         if wants_more {
             // Where others were in the way, more may be had at once.
             claimed.next_due = if saw_all {
-                self.next_due().await?
+                self.next_due_job().await?
             } else {
                 Some(claiming.now)
             };
         }
         Ok(claimed)
-    }
-
-    /// When the next scheduled job of any kind falls due: any server makes it ready.
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        let scheduled =
-            doc! { name::HOLD: name::HOLD_SCHEDULED, name::STATE: State::Queued.as_str() };
-        let mut options = limited(1);
-        options.sort = Some(doc! { name::RUN_AT: 1, name::ID: 1 });
-        options.hint = Some(Hint::Name(schema::DUE.into()));
-        let fields = doc! { name::ID: 0, name::RUN_AT: 1 };
-        let next = self.read_fields(scheduled, options, fields).await?;
-        Ok(next.first().map(|next| match next.get(name::RUN_AT) {
-            Some(Bson::DateTime(run_at)) => timestamp(*run_at).unwrap_or(Timestamp::MAX),
-            // An operator cleared it: now.
-            _ => self.now(),
-        }))
     }
 }
 
@@ -225,7 +208,14 @@ impl Claiming<'_> {
             let mine = planned.iter().filter(|planned| planned.worker == worker);
             let ids: Vec<_> = mine.map(|planned| planned.job.id()).collect();
             if !ids.is_empty() {
-                let change = self.change(worker, &[]);
+                let mut change = self.change(worker, &[]);
+                // What no job has need not go: each operator costs time for each job.
+                let has = |field: &str| {
+                    planned
+                        .iter()
+                        .any(|planned| planned.job.get(field).is_some())
+                };
+                change.unset.retain(|field| has(field));
                 statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
             }
         }

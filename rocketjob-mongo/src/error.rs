@@ -11,6 +11,9 @@ const NAMESPACE_EXISTS: i32 = 48;
 /// There is no such collection.
 const NAMESPACE_NOT_FOUND: i32 = 26;
 const AUTHENTICATION_FAILED: i32 = 18;
+/// There are no change streams: a standalone server, one that knows no such stage or command, or a
+/// user who may not read them.
+const NO_CHANGE_STREAMS: [i32; 6] = [13, 59, 115, 303, 40324, 40573];
 
 /// The server is shutting down, is no longer the primary, or lost another one: the write may or may
 /// not be made, and the same command may succeed on the next primary.
@@ -65,6 +68,11 @@ pub(crate) fn duplicates(error: &DriverError) -> Option<Vec<(usize, &str)>> {
 /// Whether a collection could not be created because it is there.
 pub(crate) fn is_existing_collection(error: &DriverError) -> bool {
     code(error) == Some(NAMESPACE_EXISTS)
+}
+
+/// Whether no change stream can be opened, now and later.
+pub(crate) fn is_without_change_streams(error: &DriverError) -> bool {
+    code(error).is_some_and(|code| NO_CHANGE_STREAMS.contains(&code))
 }
 
 /// Whether a command failed because its collection is not there.

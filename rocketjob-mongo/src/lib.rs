@@ -21,6 +21,7 @@
 //! # }
 //! ```
 
+mod bell;
 mod candidate;
 mod claim;
 mod clock;

@@ -1,8 +1,9 @@
 //! Making held jobs ready: those whose time has come, and those that wait for something else.
 
 use bson::{Bson, Document, doc};
+use jiff::Timestamp;
 use mongodb::options::{FindOptions, Hint};
-use rocketjob_core::{JobDocument, JobStore, Result, State, date, name};
+use rocketjob_core::{JobDocument, JobStore, News, Result, State, date, name, timestamp};
 
 use crate::{
     candidate::claimable,
@@ -56,7 +57,7 @@ impl MongoStore {
             }
         }
         if ready > 0 {
-            self.ring();
+            self.ring(News::READY);
         }
         Ok(touched)
     }
@@ -80,7 +81,7 @@ impl MongoStore {
             }
         }
         if released > 0 {
-            self.ring();
+            self.ring(News::READY);
         }
         Ok(released)
     }
@@ -107,6 +108,22 @@ impl MongoStore {
             Some(Bson::String(kind)) => Some(kind),
             _ => None,
         })
+    }
+
+    /// When the next scheduled job of any kind falls due: any server makes it ready.
+    pub(crate) async fn next_due_job(&self) -> Result<Option<Timestamp>> {
+        let scheduled =
+            doc! { name::HOLD: name::HOLD_SCHEDULED, name::STATE: State::Queued.as_str() };
+        let mut options = limited(1);
+        options.sort = Some(doc! { name::RUN_AT: 1, name::ID: 1 });
+        options.hint = Some(Hint::Name(schema::DUE.into()));
+        let fields = doc! { name::ID: 0, name::RUN_AT: 1 };
+        let next = self.read_fields(scheduled, options, fields).await?;
+        Ok(next.first().map(|next| match next.get(name::RUN_AT) {
+            Some(Bson::DateTime(run_at)) => timestamp(*run_at).unwrap_or(Timestamp::MAX),
+            // An operator cleared it: now.
+            _ => self.now(),
+        }))
     }
 
     /// Makes `change` on the first documents that meet `condition`, as long as they still do.

@@ -14,12 +14,11 @@ use mongodb::{
     },
 };
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, Filter, IdSource, Insertion, JobDocument, JobStore, Patch, Query,
-    ReadFrom, Refusal, Result, Settled, State, name,
+    Bells, ClaimRequest, Claimed, Error, Filter, IdSource, Insertion, JobDocument, JobStore, News,
+    Patch, Query, ReadFrom, Refusal, Result, Settled, State,
 };
-use tokio::sync::Notify;
 
-use crate::{clock::ServerClock, error, schema};
+use crate::{bell::Ear, clock::ServerClock, error, schema};
 
 const DEFAULT_DATABASE: &str = "rocketjob";
 
@@ -37,7 +36,7 @@ struct Shared {
     address: String,
     clock: ServerClock,
     ids: IdSource,
-    work_ready: Notify,
+    ear: Ear,
 }
 
 impl MongoStore {
@@ -95,7 +94,7 @@ impl MongoStore {
             address,
             clock,
             ids: IdSource::new(),
-            work_ready: Notify::new(),
+            ear: Ear::new(),
         })))
     }
 
@@ -125,10 +124,9 @@ impl MongoStore {
         error::translate(&self.0.address, error)
     }
 
-    /// Tells all who wait for work, and who comes next in case it is on its way.
-    pub(crate) fn ring(&self) {
-        self.0.work_ready.notify_waiters();
-        self.0.work_ready.notify_one();
+    /// Tells all in this process who wait for work.
+    pub(crate) fn ring(&self, news: News) {
+        self.0.ear.bell.ring(news);
     }
 }
 
@@ -150,11 +148,6 @@ pub(crate) fn durable() -> WriteConcern {
     concern
 }
 
-/// Whether a patch makes its job ready for a worker.
-pub(crate) fn makes_ready(patch: &Patch) -> bool {
-    patch.change.set.get_bool(name::READY).unwrap_or(false)
-}
-
 #[async_trait]
 impl JobStore for MongoStore {
     fn now(&self) -> Timestamp {
@@ -170,11 +163,9 @@ impl JobStore for MongoStore {
     }
 
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
-        let any_ready = jobs.iter().any(JobDocument::is_ready);
+        let news = News::of_jobs(&jobs);
         let insertions = self.insert_jobs(jobs).await?;
-        if any_ready {
-            self.ring();
-        }
+        self.ring(news);
         Ok(insertions)
     }
 
@@ -183,20 +174,16 @@ impl JobStore for MongoStore {
     }
 
     async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
-        let any_ready = patches.iter().any(makes_ready);
+        let news = News::of_patches(&patches);
         let settled = self.settle_patches(patches).await;
-        if any_ready {
-            self.ring();
-        }
+        self.ring(news);
         settled
     }
 
     async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
-        let ready = makes_ready(&patch);
+        let news = News::of_patch(&patch);
         let updated = self.update_job(patch).await;
-        if ready {
-            self.ring();
-        }
+        self.ring(news);
         updated
     }
 
@@ -253,7 +240,19 @@ impl JobStore for MongoStore {
         self.delete_jobs(filter).await
     }
 
-    async fn work_ready(&self) {
-        self.0.work_ready.notified().await;
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.next_due_job().await
+    }
+
+    fn bells(&self) -> Bells {
+        self.0.ear.bell.rung()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        self.0.ear.wait(&self.0.jobs, known).await
+    }
+
+    fn hears_others(&self) -> bool {
+        self.0.ear.hears_others()
     }
 }

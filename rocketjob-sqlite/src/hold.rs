@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use rocketjob_core::{Change, name};
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use crate::{
     error::Failure,
@@ -46,6 +46,16 @@ pub(crate) fn release(session: &Session<'_>, hold: &str, limit: usize) -> Result
         session.mark(&Stored::new(row), &ready())?;
     }
     Ok(released)
+}
+
+/// When the next scheduled job falls due; one without a time is due at `now`, in milliseconds.
+pub(crate) fn next_due(session: &Session<'_>, now: i64) -> Result<Option<Timestamp>, Failure> {
+    let first: Option<Option<i64>> = session
+        .prepare(sql::NEXT_DUE)?
+        .query_row([], |row| row.get(0))
+        .optional()?;
+    let due = first.map(|due| due.unwrap_or(now));
+    Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
 }
 
 fn ready() -> Change {

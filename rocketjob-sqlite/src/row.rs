@@ -59,6 +59,7 @@ const STATE: usize = 1;
 const PRIORITY: usize = 2;
 const RUN_AT: usize = 3;
 const READY: usize = 9;
+const HOLD: usize = 10;
 const UNIQUE_KEY: usize = 11;
 const UNFINISHED_KEY: usize = 12;
 /// Whether the job has successors that wait to be created.
@@ -68,6 +69,11 @@ const WIDTH: usize = MISFIT + 1;
 
 /// Under which name a rest that is no BSON document appears: it must not get lost.
 const UNREADABLE: &str = "unreadable";
+
+/// Whether the column at `index` of [`Row::values`] says when its job may be claimed.
+pub(crate) fn decides_when(index: usize) -> bool {
+    matches!(index, STATE | RUN_AT | READY | HOLD)
+}
 
 /// The name of the column at `index` of [`Row::values`].
 pub(crate) fn column_name(index: usize) -> &'static str {
@@ -164,10 +170,6 @@ impl Row {
 
     pub(crate) fn is_running(&self) -> bool {
         self.state() == Some("running")
-    }
-
-    pub(crate) fn is_ready(&self) -> bool {
-        self.values[READY] == Value::Integer(1)
     }
 
     pub(crate) fn state(&self) -> Option<&str> {

@@ -1,17 +1,17 @@
 //! Reading and writing rows of jobs on one connection, inside a transaction.
 //!
 //! Every change of a job goes through [`Session`], so that slots are freed by any write that ends
-//! a run, and so that the bell rings for any write that makes work ready.
+//! a run, and so that the bell rings for any write that makes work ready or schedules it.
 
 use std::{cell::Cell, fmt::Write as _};
 
 use bson::{Bson, Document};
-use rocketjob_core::{Change, name};
+use rocketjob_core::{Change, News, name};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
 
 use crate::{
     error::Failure,
-    row::{Row, column_name, object_id},
+    row::{Row, column_name, decides_when, object_id},
     sql,
 };
 
@@ -33,14 +33,14 @@ impl Stored {
 #[derive(Debug)]
 pub(crate) struct Session<'c> {
     connection: &'c Connection,
-    made_ready: Cell<bool>,
+    news: Cell<News>,
 }
 
 impl<'c> Session<'c> {
     pub(crate) fn new(connection: &'c Connection) -> Self {
         Self {
             connection,
-            made_ready: Cell::new(false),
+            news: Cell::default(),
         }
     }
 
@@ -48,9 +48,9 @@ impl<'c> Session<'c> {
         Ok(self.connection.prepare_cached(sql)?)
     }
 
-    /// Whether a job became ready in it.
-    pub(crate) fn made_ready(&self) -> bool {
-        self.made_ready.get()
+    /// What it has to tell those who wait.
+    pub(crate) fn news(&self) -> News {
+        self.news.get()
     }
 
     pub(crate) fn row(&self, id: &[u8]) -> Result<Option<Row>, Failure> {
@@ -74,6 +74,7 @@ impl<'c> Session<'c> {
     /// Adds a document. Inner error: who stands against it, by id or unique key.
     pub(crate) fn insert(&self, document: Document) -> Result<Result<(), Vec<u8>>, Failure> {
         let slots = slots(&document);
+        let news = News::of_document(&document);
         let row = Row::encode(document)?;
         let mut statement = self.prepare(sql::INSERT)?;
         statement.raw_bind_parameter(1, &row.id)?;
@@ -91,7 +92,7 @@ impl<'c> Session<'c> {
         if row.is_running() {
             self.move_slots(&row.id, &[], &slots)?;
         }
-        self.note(&row);
+        self.note(news);
         Ok(Ok(()))
     }
 
@@ -139,8 +140,8 @@ impl<'c> Session<'c> {
             };
             self.move_slots(&after.row.id, &held(before), &held(&after))?;
         }
-        if !before.row.is_ready() || before.row.state() != after.row.state() {
-            self.note(&after.row);
+        if changed.into_iter().any(decides_when) {
+            self.note(News::of_document(&after.document));
         }
         Ok(Ok(after))
     }
@@ -213,10 +214,8 @@ impl<'c> Session<'c> {
         Ok(())
     }
 
-    fn note(&self, row: &Row) {
-        if row.is_ready() && matches!(row.state(), Some("queued" | "running")) {
-            self.made_ready.set(true);
-        }
+    fn note(&self, news: News) {
+        self.news.set(self.news.get().and(news));
     }
 }
 

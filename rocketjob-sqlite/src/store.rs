@@ -4,18 +4,15 @@ use std::{
     collections::BTreeMap,
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use bson::{Document, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
-    Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion, JobDocument,
-    JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
+    Bell, Bells, Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion,
+    JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -47,8 +44,7 @@ struct Shared {
     ids: IdSource,
     readers: Arc<Readers>,
     writer: Arc<Writer>,
-    /// How many rings of the bell were heard.
-    heard: AtomicU64,
+    bell: Arc<Bell>,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -70,13 +66,14 @@ impl SqliteStore {
 
     pub(crate) async fn start(options: Options, path: PathBuf) -> Result<Self> {
         let connection = open_writer(path.clone(), options.clone()).await?;
+        let bell = Arc::new(Bell::new());
         Ok(Self(Arc::new(Shared {
             address: format!("sqlite://{}", path.display()),
             clock: Arc::clone(&options.clock),
             ids: IdSource::new(),
             readers: Arc::new(Readers::new(path, options)),
-            writer: Arc::new(Writer::new(connection)),
-            heard: AtomicU64::new(0),
+            writer: Arc::new(Writer::new(connection, Arc::clone(&bell))),
+            bell,
         })))
     }
 
@@ -298,14 +295,21 @@ impl JobStore for SqliteStore {
         }
     }
 
-    async fn work_ready(&self) {
-        let mut bell = self.0.writer.bell();
-        let rung = *bell.borrow_and_update();
-        if self.0.heard.swap(rung, Ordering::Relaxed) == rung {
-            // The bell lives as long as the store, so this ends only when it rings.
-            let _ = bell.changed().await;
-            let rung = *bell.borrow_and_update();
-            self.0.heard.store(rung, Ordering::Relaxed);
-        }
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let now = self.time().as_millisecond();
+        self.read(move |connection| hold::next_due(&Session::new(connection), now))
+            .await
+    }
+
+    fn bells(&self) -> Bells {
+        self.0.bell.rung()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        self.0.bell.wait(known).await
+    }
+
+    fn hears_others(&self) -> bool {
+        false
     }
 }

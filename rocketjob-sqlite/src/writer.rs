@@ -6,12 +6,9 @@
 use std::{collections::VecDeque, fmt, mem, sync::Arc};
 
 use parking_lot::Mutex;
-use rocketjob_core::Result;
+use rocketjob_core::{Bell, News, Result};
 use rusqlite::Connection;
-use tokio::{
-    sync::{oneshot, watch},
-    task::spawn_blocking,
-};
+use tokio::{sync::oneshot, task::spawn_blocking};
 
 use crate::{
     error::{Failure, broken_off},
@@ -22,7 +19,7 @@ use crate::{
 pub(crate) struct Writer {
     connection: Mutex<Connection>,
     queue: Mutex<Queue>,
-    bell: watch::Sender<u64>,
+    bell: Arc<Bell>,
 }
 
 #[derive(Default)]
@@ -39,17 +36,13 @@ impl fmt::Debug for Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(connection: Connection) -> Self {
+    /// One that rings `bell` for what it writes.
+    pub(crate) fn new(connection: Connection, bell: Arc<Bell>) -> Self {
         Self {
             connection: Mutex::new(connection),
             queue: Mutex::default(),
-            bell: watch::Sender::new(0),
+            bell,
         }
-    }
-
-    /// Counts the writes that made work ready.
-    pub(crate) fn bell(&self) -> watch::Receiver<u64> {
-        self.bell.subscribe()
     }
 
     /// Runs `act` in a transaction, maybe together with others, and returns when it is durable.
@@ -102,18 +95,18 @@ impl Writer {
         if group.is_empty() {
             return;
         }
-        let made_ready = self.transact(group);
+        let written = self.transact(group);
         for operation in group.drain(..) {
-            operation.answer(made_ready.as_ref().err());
+            operation.answer(written.as_ref().err());
         }
-        if matches!(made_ready, Ok(true)) {
-            self.bell.send_modify(|count| *count += 1);
+        if let Ok(news) = written {
+            self.bell.ring(news);
         }
     }
 
     /// Runs a group in one transaction; the error is that of the transaction as a whole. Says
-    /// whether work became ready.
-    fn transact(&self, group: &mut [Box<dyn Operation>]) -> Result<bool, Failure> {
+    /// what there is to tell.
+    fn transact(&self, group: &mut [Box<dyn Operation>]) -> Result<News, Failure> {
         let connection = self.connection.lock();
         let run = |sql: &str| {
             connection
@@ -126,7 +119,7 @@ impl Writer {
         }
         run("BEGIN IMMEDIATE")?;
         let is_alone = group.len() == 1;
-        let mut made_ready = false;
+        let mut news = News::default();
         for operation in group {
             if !is_alone {
                 run("SAVEPOINT operation")?;
@@ -139,10 +132,10 @@ impl Writer {
                     .unwrap_or_else(|| Failure::Unexpected("the transaction ended early".into())));
             }
             match failure {
-                None => made_ready |= session.made_ready(),
+                None => news = news.and(session.news()),
                 Some(_) if is_alone => {
                     run("ROLLBACK")?;
-                    return Ok(false);
+                    return Ok(News::default());
                 }
                 Some(_) => {
                     run("ROLLBACK TO operation")?;
@@ -158,7 +151,7 @@ impl Writer {
             }
             return Err(error.into());
         }
-        Ok(made_ready)
+        Ok(news)
     }
 }
 

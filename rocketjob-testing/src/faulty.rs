@@ -7,9 +7,9 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument,
-    ServerState, ServerStore, Settled, State, Store,
+    Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
+    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result,
+    ServerDocument, ServerState, ServerStore, Settled, State, Store,
 };
 
 /// A call that can be made to fail.
@@ -27,6 +27,7 @@ pub enum Call {
     ClaimsOf,
     NextClaim,
     NextKind,
+    NextDue,
     Get,
     Find,
     Count,
@@ -273,8 +274,20 @@ impl JobStore for Faulty {
         self.through(Call::Delete, self.inner.delete(filter)).await
     }
 
-    async fn work_ready(&self) {
-        self.inner.work_ready().await;
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.through(Call::NextDue, self.inner.next_due()).await
+    }
+
+    fn bells(&self) -> Bells {
+        self.inner.bells()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        self.inner.work_ready(known).await
+    }
+
+    fn hears_others(&self) -> bool {
+        self.inner.hears_others()
     }
 }
 

@@ -24,11 +24,12 @@ use crate::{
     checks::{self, StartReport},
     crew::Crew,
     deadline::Deadline,
-    dispatcher::{Claims, Dispatcher},
+    dispatcher::{Claims, Dispatcher, SELDOM},
     ending::Ending,
     health::Pulse,
     place::Place,
     registration::Registration,
+    schedule::{self, Alarm, Scheduler},
     server::{Pulses, Server},
     settler::{self, Counts, Inbox, Settler},
     standing::Post,
@@ -46,7 +47,7 @@ pub struct ServerBuilder {
     registry: Result<Registry>,
     filter: Option<Filter>,
     shared: Shared,
-    poll_interval: Duration,
+    poll_interval: Option<Duration>,
     heartbeat_interval: Duration,
     lease: Option<Duration>,
     call_timeout: Option<Duration>,
@@ -68,7 +69,7 @@ impl ServerBuilder {
             registry: Registry::collected(),
             filter: None,
             shared: Shared::new(),
-            poll_interval: Duration::from_millis(250),
+            poll_interval: None,
             heartbeat_interval: Duration::from_secs(15),
             lease: None,
             call_timeout: None,
@@ -136,11 +137,16 @@ impl ServerBuilder {
         self
     }
 
-    /// How often an idle server looks for work of which it was not told; 250 ms unless said
-    /// otherwise, and up to a quarter more or less.
+    /// How often an idle server looks for work of which it was not told, up to a quarter more or
+    /// less.
+    ///
+    /// Unless said otherwise, every five seconds while the store tells it of all that there is, and
+    /// twice a second while it does not: see
+    /// [`JobStore::hears_others`](rocketjob_core::JobStore::hears_others). Scheduled jobs become
+    /// ready when they fall due, whatever is said here.
     #[must_use]
     pub fn poll_interval(mut self, interval: Duration) -> Self {
-        self.poll_interval = interval;
+        self.poll_interval = Some(interval);
         self
     }
 
@@ -285,12 +291,14 @@ impl ServerBuilder {
         let (outbox, inbox) = settler::channel();
         let crew = Crew::new(store.clone(), Arc::clone(&post), outbox, place.clone());
         let patience = settings.call_timeout * 2;
+        let poll = self.poll_interval.unwrap_or(SELDOM);
         Ok(Parts {
             rank: Arc::new(AtomicUsize::new(rank_of(&store, document.id).await?)),
             pulses: Pulses {
-                dispatch: Pulse::new("dispatch", self.poll_interval * 2 + patience),
+                dispatch: Pulse::new("dispatch", poll * 2 + patience),
                 settle: Pulse::new("settle", patience),
                 heartbeat: Pulse::new("heartbeat", self.heartbeat_interval + patience),
+                schedule: Pulse::new("schedule", schedule::TICK * 2 + patience),
                 sweep: Pulse::new("sweep", sweep::INTERVAL * 2 + patience),
                 watch: Pulse::new("watch", watch::INTERVAL * 2 + patience),
             },
@@ -303,6 +311,7 @@ impl ServerBuilder {
             ending: Arc::default(),
             counts: Arc::default(),
             claims: Arc::default(),
+            alarm: Arc::default(),
             sweep: Arc::default(),
             stop_claims: CancellationToken::new(),
             stop_loops: CancellationToken::new(),
@@ -328,6 +337,13 @@ impl ServerBuilder {
             lapsed: Mutex::new(None),
             pending: AsyncMutex::new(None),
         };
+        let scheduler = Scheduler {
+            store: parts.store.clone(),
+            alarm: Arc::clone(&parts.alarm),
+            rank: Arc::clone(&parts.rank),
+            pulse: Arc::clone(&parts.pulses.schedule),
+            stop: parts.stop_loops.clone(),
+        };
         let spawn = |name, task| {
             let task = guarded(name, Arc::clone(&parts.ending), task);
             parts.place.spawn(task)
@@ -337,6 +353,7 @@ impl ServerBuilder {
             dispatcher: spawn("dispatch", dispatcher.run().boxed()),
             loops: vec![
                 spawn("watch", watch.run().boxed()),
+                spawn("schedule", scheduler.run().boxed()),
                 spawn("sweep", sweeper.run().boxed()),
                 spawn("heartbeat", supervisor.run().boxed()),
             ],
@@ -382,6 +399,7 @@ impl ServerBuilder {
             filter: self.filter.clone(),
             shared: self.shared.clone(),
             poll_interval: self.poll_interval,
+            alarm: Arc::clone(&parts.alarm),
             rank: Arc::clone(&parts.rank),
             claims: Arc::clone(&parts.claims),
             pulse: Arc::clone(&parts.pulses.dispatch),
@@ -425,7 +443,11 @@ impl ServerBuilder {
         if self.workers == 0 {
             return Err(Error::configuration("a server needs at least one worker"));
         }
-        if self.heartbeat_interval.is_zero() || self.poll_interval.is_zero() {
+        if self.heartbeat_interval.is_zero()
+            || self
+                .poll_interval
+                .is_some_and(|interval| interval.is_zero())
+        {
             return Err(Error::configuration(
                 "the heartbeat and poll intervals of a server must be longer than nothing",
             ));
@@ -462,6 +484,7 @@ struct Parts {
     ending: Arc<Ending>,
     counts: Arc<Counts>,
     claims: Arc<Claims>,
+    alarm: Arc<Alarm>,
     sweep: Arc<Notify>,
     pulses: Pulses,
     stop_claims: CancellationToken,

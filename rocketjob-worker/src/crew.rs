@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use bson::oid::ObjectId;
@@ -69,6 +70,13 @@ impl Bench {
         let mut bench = self.0.lock();
         bench.performing = None;
         !bench.replaced
+    }
+
+    /// Whether the worker has been in its job for longer than `time`.
+    fn is_busy_for(&self, time: Duration) -> bool {
+        let bench = self.0.lock();
+        let performing = bench.performing.as_ref();
+        performing.is_some_and(|performing| performing.since.elapsed() > time)
     }
 
     fn performing(&self) -> Option<Performing> {
@@ -163,6 +171,13 @@ impl Crew {
     /// How many workers there are.
     pub(crate) fn size(&self) -> usize {
         self.present().len()
+    }
+
+    /// How many workers there are that have not been in their job for longer than `time`.
+    pub(crate) fn available(&self, time: Duration) -> usize {
+        let hands = self.hands.lock();
+        let staying = hands.values().filter(|hand| !hand.leaving);
+        staying.filter(|hand| !hand.bench.is_busy_for(time)).count()
     }
 
     /// The workers that are to stay, with their numbers, under the server's name of today.
@@ -326,25 +341,48 @@ pub(crate) fn worker_name(server: &str, number: usize) -> String {
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     nanoseconds: AtomicU64,
+    /// From when on a job is a long one.
+    long: AtomicU64,
 }
 
+/// A job counts as at most this many times longer than the average: one long job among many short
+/// ones says little about the next.
+const MAX_RISE: u64 = 8;
+
 impl Pace {
-    pub(crate) fn note(&self, since: Instant) {
-        let sample = u64::try_from(since.elapsed().as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
+    pub(crate) fn note(&self, took: Duration) {
+        let sample = nanoseconds(took);
         // Two workers that write at the same time lose one sample: it is an estimate.
         let before = self.nanoseconds.load(Ordering::Relaxed);
         let after = if before == 0 {
             sample
         } else {
-            before - before / 8 + sample / 8
+            before - before / 8 + sample.min(before.saturating_mul(MAX_RISE)) / 8
         };
         self.nanoseconds.store(after.max(1), Ordering::Relaxed);
+    }
+
+    /// Jobs have turned out to take at least so long.
+    pub(crate) fn raise(&self, to: Duration) {
+        self.nanoseconds
+            .fetch_max(nanoseconds(to), Ordering::Relaxed);
+    }
+
+    /// From now on a job is a long one that takes more than `time`.
+    pub(crate) fn set_long(&self, time: Duration) {
+        self.long.store(nanoseconds(time), Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_long(&self, took: Duration) -> bool {
+        nanoseconds(took) > self.long.load(Ordering::Relaxed)
     }
 
     /// Nanoseconds for each job; `None` when nothing is known yet.
     pub(crate) fn get(&self) -> Option<u64> {
         Some(self.nanoseconds.load(Ordering::Relaxed)).filter(|nanoseconds| *nanoseconds > 0)
     }
+}
+
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1)
 }

@@ -6,9 +6,9 @@ use async_trait::async_trait;
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument,
-    ServerState, ServerStore, Settled, State, Store,
+    Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
+    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result,
+    ServerDocument, ServerState, ServerStore, Settled, State, Store,
 };
 
 /// A store whose calls end in [`Error::Unavailable`] when they take longer than the deadline.
@@ -121,8 +121,20 @@ impl JobStore for Deadline {
         self.within(self.inner.delete(filter)).await
     }
 
-    async fn work_ready(&self) {
-        self.inner.work_ready().await;
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.within(self.inner.next_due()).await
+    }
+
+    fn bells(&self) -> Bells {
+        self.inner.bells()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        self.inner.work_ready(known).await
+    }
+
+    fn hears_others(&self) -> bool {
+        self.inner.hears_others()
     }
 }
 

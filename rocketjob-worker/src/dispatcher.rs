@@ -10,8 +10,8 @@ use std::{
 };
 
 use rocketjob_core::{
-    ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result, Shared,
-    Store, Validity, name,
+    Bells, ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
+    Shared, Store, Validity, name,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,8 +20,8 @@ use crate::{
     crew::{Crew, worker_name},
     health::Pulse,
     queue::Assignment,
+    schedule::Alarm,
     standing::{Mode, Post, Standing},
-    sweep::promote,
 };
 
 /// How many jobs a server may read ahead of its idle workers, and so how far its claims reach into
@@ -29,10 +29,22 @@ use crate::{
 pub const MAX_READ_AHEAD: usize = 400;
 /// Jobs are read ahead only while a claim takes this many times longer than one of them.
 const FAR_SHORTER: u64 = 4;
-/// For how long a job that was read ahead may wait before it is handed back.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How much is read ahead: what the workers do in so many round trips.
+const ROUND_TRIPS: u32 = 4;
+/// For how long a job that was read ahead may wait before it is handed back, at least and at most;
+/// between them it is twice what was meant to be read ahead.
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+/// How often jobs that were read ahead are looked after while their workers do not ask for more.
+const LOOK: Duration = Duration::from_millis(5);
+/// How often a server that may not claim looks whether it may again.
+const PAUSE: Duration = Duration::from_millis(250);
 /// How many claims may be open, until their outcomes are written, before further ones pause.
 const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
+/// How often an idle server looks for work while it is told of all that there is, and otherwise.
+pub(crate) const SELDOM: Duration = Duration::from_secs(5);
+const OFTEN: Duration = Duration::from_millis(500);
+/// How soon a server looks again that knows of work which it could not have just now.
+const SOON: Duration = Duration::from_millis(2);
 /// How long the claims wait after an error of the store, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -46,7 +58,9 @@ pub(crate) struct Dispatcher {
     pub(crate) kinds: Vec<String>,
     pub(crate) filter: Option<Filter>,
     pub(crate) shared: Shared,
-    pub(crate) poll_interval: Duration,
+    /// `None` for what fits the store.
+    pub(crate) poll_interval: Option<Duration>,
+    pub(crate) alarm: Arc<Alarm>,
     pub(crate) rank: Arc<AtomicUsize>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) pulse: Arc<Pulse>,
@@ -85,10 +99,14 @@ impl Claims {
 #[derive(Debug, PartialEq, Eq)]
 struct Want {
     count: usize,
+    /// At how many jobs read ahead the next are to be claimed.
+    low_water: usize,
     /// For these idle workers; none named means for whoever is free first.
     idle: Vec<usize>,
     /// Whether any worker has nothing to do.
     any_idle: bool,
+    /// Whether anything was read ahead that nobody has begun.
+    any_ahead: bool,
     /// No more suspects.
     no_suspects: bool,
 }
@@ -98,50 +116,66 @@ impl Dispatcher {
     pub(crate) async fn run(self) {
         let mut sequence = 0;
         let mut round_trip = Duration::from_millis(5);
+        self.crew.pace.set_long(round_trip * ROUND_TRIPS);
         let mut back_off = BACK_OFF.0;
         let mut doubtful = false;
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
         // until one of them is free.
         let mut all_busy = false;
+        // Its own place in the queue had less than wanted: what others have left comes next.
+        let mut from_head = false;
         while !self.stop.is_cancelled() {
-            all_busy |= self.take_back();
+            all_busy |= self.take_back(round_trip);
             let standing = self.post.now();
             if standing.mode != Mode::Working || self.post.lease.is_over() {
                 self.crew.hand_back_all(self.crew.queue.drain());
                 self.pulse.completed();
-                self.wait(self.post.changed(), PATIENCE).await;
+                self.wait(self.post.changed(), PAUSE).await;
                 continue;
             }
             let want = self.want(round_trip, self.crew.held());
             all_busy &= !want.any_idle;
             if want.count == 0 || all_busy {
                 self.pulse.completed();
-                self.wait(self.crew.queue.wanting(), PATIENCE).await;
+                let at_most = if want.any_ahead { LOOK } else { PAUSE };
+                self.wait(self.crew.queue.wanting(), at_most).await;
                 continue;
             }
             sequence += 1;
             let began = Instant::now();
-            match self.claim(&standing, sequence, &want).await {
+            let known = self.store.bells();
+            let skip = if std::mem::take(&mut from_head) {
+                0
+            } else {
+                self.rank.load(Ordering::Relaxed) * want.count
+            };
+            match self.claim(&standing, sequence, &want, skip).await {
                 Ok(claimed) => {
                     back_off = BACK_OFF.0;
                     self.pulse.completed();
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
+                    self.crew.pace.set_long(round_trip * ROUND_TRIPS);
                     self.claims.note(&claimed);
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
                     self.hand_out(&standing, claimed, &want);
+                    from_head = found < want.count && skip > 0;
+                    let exhausted = found < want.count && !from_head;
+                    self.crew.queue.tell_news(exhausted);
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     if std::mem::take(&mut doubtful) {
                         self.claims.doubtful.notify_one();
                     }
-                    if found < want.count {
-                        self.idle(&standing, next_due, want.no_suspects).await;
+                    if exhausted {
+                        self.idle(&standing, known, next_due, want.no_suspects)
+                            .await;
                     }
                 }
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "cannot claim now: trying again");
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     doubtful = true;
+                    self.crew.queue.tell_news(false);
                     self.wait(std::future::pending(), back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -152,53 +186,51 @@ impl Dispatcher {
 
     fn want(&self, round_trip: Duration, held: usize) -> Want {
         let need = self.crew.queue.need();
-        let any_idle = !need.idle.is_empty();
         let ahead = self.read_ahead(round_trip);
-        if ahead == 0 {
-            return Want {
-                count: need.idle.len().saturating_sub(need.ahead),
-                idle: need.idle,
-                any_idle,
-                no_suspects: need.suspects,
-            };
-        }
-        let refill = need.ahead <= ahead / 2 && held <= MAX_HELD;
+        let (idle, any_idle) = (need.idle.len(), !need.idle.is_empty());
+        let count = if ahead == 0 {
+            idle.saturating_sub(need.ahead)
+        } else if need.ahead <= ahead / 2 && held <= MAX_HELD {
+            ahead + idle - need.ahead
+        } else {
+            0
+        };
+        let for_idle = ahead == 0 && need.want_news == 0;
         Want {
-            count: if refill {
-                ahead + need.idle.len() - need.ahead
-            } else {
-                0
-            },
-            idle: Vec::new(),
+            count: count.max(need.want_news),
+            low_water: ahead / 2,
+            idle: if for_idle { need.idle } else { Vec::new() },
             any_idle,
+            any_ahead: need.ahead > 0,
             no_suspects: need.suspects,
         }
     }
 
-    /// How many jobs to have ready beyond the idle workers: what is done in four round trips.
+    /// How many jobs to have ready beyond the idle workers: what those workers do in a few round
+    /// trips that are not in a long job now.
     fn read_ahead(&self, round_trip: Duration) -> usize {
         let Some(pace) = self.crew.pace.get() else {
             return 0;
         };
+        let span = round_trip * ROUND_TRIPS;
         let round_trip = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
         if pace.saturating_mul(FAR_SHORTER) > round_trip {
             return 0;
         }
-        let each = usize::try_from(round_trip.saturating_mul(4) / pace).unwrap_or(MAX_READ_AHEAD);
-        each.saturating_mul(self.crew.size()).min(MAX_READ_AHEAD)
+        let each = round_trip.saturating_mul(ROUND_TRIPS.into()) / pace;
+        let each = usize::try_from(each).unwrap_or(MAX_READ_AHEAD);
+        each.saturating_mul(self.crew.available(span))
+            .min(MAX_READ_AHEAD)
     }
 
-    async fn claim(&self, standing: &Standing, sequence: u64, want: &Want) -> Result<Claimed> {
-        let names = self.crew.names();
-        let chosen = names
-            .iter()
-            .filter(|(number, _)| want.idle.is_empty() || want.idle.contains(number))
-            .map(|(_, name)| name.clone());
-        let mut workers: Vec<String> = chosen.take(want.count).collect();
-        if workers.is_empty() {
-            // All whom it was for have left meanwhile: whoever comes performs it.
-            workers.push(worker_name(&standing.name, 1));
-        }
+    async fn claim(
+        &self,
+        standing: &Standing,
+        sequence: u64,
+        want: &Want,
+        skip: usize,
+    ) -> Result<Claimed> {
+        let workers = self.workers(standing, sequence, want);
         let filter = self.condition(want.no_suspects);
         let request = ClaimRequest {
             token: ClaimToken {
@@ -209,11 +241,32 @@ impl Dispatcher {
             count: want.count,
             kinds: &self.kinds,
             filter: filter.as_ref(),
-            skip: self.rank.load(Ordering::Relaxed) * want.count,
+            skip,
             limits: &*self.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);
         self.store.claim(&request).await
+    }
+
+    /// The names under which jobs are claimed: of the idle workers that will have them. What is read
+    /// ahead is claimed in the name of one worker, so that one statement of a store can take it all.
+    fn workers(&self, standing: &Standing, sequence: u64, want: &Want) -> Vec<String> {
+        let names = self.crew.names();
+        if want.idle.is_empty() {
+            let turn = usize::try_from(sequence).unwrap_or(0) % names.len().max(1);
+            let name = names.into_iter().nth(turn).map(|(_, name)| name);
+            return vec![name.unwrap_or_else(|| worker_name(&standing.name, 1))];
+        }
+        let chosen = names
+            .into_iter()
+            .filter(|(number, _)| want.idle.contains(number))
+            .map(|(_, name)| name);
+        let chosen: Vec<_> = chosen.take(want.count).collect();
+        if chosen.is_empty() {
+            // All whom it was for have left meanwhile: whoever comes performs it.
+            return vec![worker_name(&standing.name, 1)];
+        }
+        chosen
     }
 
     /// Which jobs may be claimed now.
@@ -249,7 +302,7 @@ impl Dispatcher {
         let undelivered = if !self.post.may_begin(standing.id) {
             assignments
         } else if want.idle.is_empty() {
-            self.crew.queue.read_ahead(assignments, want.count / 2)
+            self.crew.queue.read_ahead(assignments, want.low_water)
         } else {
             let workers = want.idle.iter().copied();
             self.crew.queue.deliver(workers.zip(assignments))
@@ -283,24 +336,29 @@ impl Dispatcher {
         })
     }
 
-    /// Nothing more is ready: waits for the bell, for the next due job or for the next poll.
+    /// Nothing more is ready: waits for a bell that is not among `known`, or for the next poll.
     async fn idle(
         &self,
         standing: &Standing,
+        known: Bells,
         next_due: Option<jiff::Timestamp>,
         no_suspects: bool,
     ) {
+        let _idle = self.alarm.idles();
+        self.alarm.tell(next_due);
+        let interval = self.poll_interval.unwrap_or_else(|| {
+            if self.store.hears_others() {
+                SELDOM
+            } else {
+                OFTEN
+            }
+        });
         // Spreads the polls of many servers: no two have the same rhythm.
         let spread = standing.id.bytes()[11] % 50;
-        let mut pause = self.poll_interval.mul_f64(0.75 + f64::from(spread) / 100.0);
-        let mut due = false;
-        if let Some(next_due) = next_due {
-            let until = next_due.duration_since(self.store.now());
-            let until = Duration::try_from(until).unwrap_or(Duration::ZERO);
-            if until < pause {
-                pause = until;
-                due = true;
-            }
+        let mut pause = interval.mul_f64(0.75 + f64::from(spread) / 100.0);
+        if next_due.is_some_and(|due| due <= self.store.now()) {
+            // It is being made ready now, or others were in the way and more may be had.
+            pause = pause.min(SOON);
         }
         let trusting = async {
             if no_suspects {
@@ -313,12 +371,25 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = trusting => {}
-                () = self.store.work_ready() => {}
+                () = self.work_ready(known) => {}
             }
         };
         self.wait(sooner, pause).await;
-        if due && let Err(error) = promote(&self.store).await {
-            tracing::warn!(error = error.chain(), "cannot make due jobs ready now");
+    }
+
+    /// Returns when the bell has rung for work that may be claimed; what is to become ready is not
+    /// worth a claim, and only passed on.
+    async fn work_ready(&self, mut known: Bells) {
+        let hears = self.store.hears_others();
+        loop {
+            let heard = self.store.work_ready(known).await;
+            if heard.waiting != known.waiting {
+                self.alarm.rings();
+            }
+            if heard.ready != known.ready || self.store.hears_others() != hears {
+                return;
+            }
+            known = heard;
         }
     }
 
@@ -331,14 +402,24 @@ impl Dispatcher {
         }
     }
 
-    /// What no worker will come to soon is left to others. Says whether there was any.
-    fn take_back(&self) -> bool {
-        let assignments = self.crew.queue.take_back(PATIENCE);
-        if assignments.is_empty() {
-            return false;
+    /// What no worker will come to soon is left to others. Says whether all workers turned out to
+    /// be in longer jobs than was thought.
+    fn take_back(&self, round_trip: Duration) -> bool {
+        let patience = round_trip * ROUND_TRIPS * 2;
+        let patience = patience.clamp(PATIENCE.0, PATIENCE.1);
+        let mut assignments = self.crew.queue.take_back(patience);
+        let waited = !assignments.is_empty();
+        if waited {
+            self.crew.pace.raise(patience);
         }
-        tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
-        self.crew.hand_back_all(assignments);
-        true
+        assignments.extend(self.crew.queue.take_back_suspects(PATIENCE.1));
+        if self.read_ahead(round_trip) == 0 {
+            assignments.extend(self.crew.queue.take_back_rest());
+        }
+        if !assignments.is_empty() {
+            tracing::debug!(jobs = assignments.len(), "handing back what was read ahead");
+            self.crew.hand_back_all(assignments);
+        }
+        waited
     }
 }

@@ -16,6 +16,7 @@ mod lease;
 mod place;
 mod queue;
 mod registration;
+mod schedule;
 mod server;
 mod settler;
 mod signal;

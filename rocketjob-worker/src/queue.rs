@@ -24,6 +24,12 @@ impl Assignment {
     fn is_suspect(&self) -> bool {
         is_suspect(self.context.document())
     }
+
+    /// Its place in the order of claims.
+    fn place(&self) -> (i64, ObjectId) {
+        let job = self.context.document();
+        (job.priority(), job.id())
+    }
 }
 
 /// Hands claimed jobs to workers: to a certain one that is idle, or to whoever is free first.
@@ -42,11 +48,14 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     seats: BTreeMap<usize, Seat>,
+    /// Read ahead, in the order of claims: what is more urgent comes first, whenever it was claimed.
     ahead: VecDeque<Assignment>,
     suspects: VecDeque<Assignment>,
     /// The claim on the suspect that is performed, or whose outcome is on its way.
     suspect: Option<(ObjectId, Claim)>,
     low_water: usize,
+    /// The last look at the store has found all that was ready there; its bell tells of more.
+    exhausted: bool,
     closed: bool,
 }
 
@@ -55,6 +64,8 @@ struct State {
 struct Seat {
     mailbox: Option<Assignment>,
     idle: bool,
+    /// It comes from a long job: what was read ahead meanwhile may not be the most urgent any more.
+    wants_news: bool,
     /// The worker is to end after the job that it has in hand.
     leaving: bool,
     wake_up: Arc<WakeUp>,
@@ -83,6 +94,8 @@ pub(crate) struct Need {
     pub(crate) idle: Vec<usize>,
     /// How many jobs were read ahead and not begun.
     pub(crate) ahead: usize,
+    /// How many of the idle workers take of these only after a look at the store.
+    pub(crate) want_news: usize,
     /// Whether a suspect is being performed or waits to be: no further ones can be used.
     pub(crate) suspects: bool,
 }
@@ -95,12 +108,13 @@ enum Found {
 }
 
 impl State {
-    fn take(&mut self, worker: usize) -> (Found, bool) {
+    fn take(&mut self, worker: usize, after_long: bool) -> (Found, bool) {
         let Some(seat) = self.seats.get_mut(&worker) else {
             return (Found::End, false);
         };
+        seat.wants_news |= after_long && !self.exhausted;
         if let Some(assignment) = seat.mailbox.take() {
-            seat.idle = false;
+            (seat.idle, seat.wants_news) = (false, false);
             return (Found::Job(assignment), false);
         }
         if self.closed || seat.leaving {
@@ -113,7 +127,9 @@ impl State {
             self.suspect = Some((assignment.context.id(), assignment.claim.clone()));
             return (Found::Job(assignment), false);
         }
-        if let Some(assignment) = self.ahead.pop_front() {
+        if !seat.wants_news
+            && let Some(assignment) = self.ahead.pop_front()
+        {
             seat.idle = false;
             return (Found::Job(assignment), self.ahead.len() <= self.low_water);
         }
@@ -154,10 +170,12 @@ impl Queue {
     }
 
     /// The next job for `worker`; blocks until there is one. `None` when the worker is to end.
-    pub(crate) fn next(&self, worker: usize) -> Option<Assignment> {
+    ///
+    /// After a long job it is the most urgent one that the store or this queue has by then.
+    pub(crate) fn next(&self, worker: usize, mut after_long: bool) -> Option<Assignment> {
         let mut state = self.state.lock();
         loop {
-            let (found, ring) = state.take(worker);
+            let (found, ring) = state.take(worker, std::mem::take(&mut after_long));
             if ring {
                 self.wanting.notify_one();
             }
@@ -171,9 +189,14 @@ impl Queue {
 
     /// As [`next`](Self::next), for a worker that is a task.
     #[cfg(feature = "simulation")]
-    pub(crate) async fn next_for_task(&self, worker: usize) -> Option<Assignment> {
+    pub(crate) async fn next_for_task(
+        &self,
+        worker: usize,
+        mut after_long: bool,
+    ) -> Option<Assignment> {
         loop {
-            let (found, ring) = self.state.lock().take(worker);
+            let after_long = std::mem::take(&mut after_long);
+            let (found, ring) = self.state.lock().take(worker, after_long);
             if ring {
                 self.wanting.notify_one();
             }
@@ -258,16 +281,38 @@ impl Queue {
         let (suspects, others): (Vec<_>, Vec<_>) =
             assignments.into_iter().partition(Assignment::is_suspect);
         state.suspects.extend(suspects);
+        let place = |at: Option<&Assignment>| at.map(Assignment::place);
+        let in_order = place(state.ahead.back()) <= place(others.first());
         state.ahead.extend(others);
+        if !in_order {
+            state
+                .ahead
+                .make_contiguous()
+                .sort_by_cached_key(Assignment::place);
+        }
         let waiting = state.ahead.len() + usize::from(!state.suspects.is_empty());
         state.wake_idle(waiting);
         Vec::new()
     }
 
+    /// The store has been looked at, and all of it handed out if `exhausted`: whoever waited for
+    /// that takes what there is.
+    pub(crate) fn tell_news(&self, exhausted: bool) {
+        let mut state = self.state.lock();
+        state.exhausted = exhausted;
+        for seat in state.seats.values_mut() {
+            if std::mem::take(&mut seat.wants_news) {
+                seat.wake_up.wake();
+            }
+        }
+    }
+
     pub(crate) fn need(&self) -> Need {
         let state = self.state.lock();
         let idle = state.seats.iter().filter(|(_, seat)| seat.idle);
+        let news = idle.clone().filter(|(_, seat)| seat.wants_news);
         Need {
+            want_news: news.count(),
             idle: idle.map(|(worker, _)| *worker).collect(),
             ahead: state.ahead.len(),
             suspects: state.suspect.is_some() || !state.suspects.is_empty(),
@@ -279,22 +324,23 @@ impl Queue {
         self.wanting.notified().await;
     }
 
-    /// Takes back what was read ahead, when the first of it has waited for longer than `patience`:
-    /// the workers are in jobs that take longer than was thought.
+    /// Takes back what was read ahead and has waited for longer than `patience`: the workers are in
+    /// jobs that take longer than was thought.
     pub(crate) fn take_back(&self, patience: Duration) -> Vec<Assignment> {
+        take_old(&mut self.state.lock().ahead, patience)
+    }
+
+    /// Takes back suspects that have waited for longer than `patience`.
+    pub(crate) fn take_back_suspects(&self, patience: Duration) -> Vec<Assignment> {
+        take_old(&mut self.state.lock().suspects, patience)
+    }
+
+    /// Takes back what was read ahead beyond what the idle workers take now, the last first.
+    pub(crate) fn take_back_rest(&self) -> Vec<Assignment> {
         let mut state = self.state.lock();
-        let waits = |queue: &VecDeque<Assignment>| {
-            let first = queue.front();
-            first.is_some_and(|first| first.claimed_at.elapsed() > patience)
-        };
-        let mut taken = Vec::new();
-        if waits(&state.ahead) {
-            taken.extend(state.ahead.drain(..));
-        }
-        if waits(&state.suspects) {
-            taken.extend(state.suspects.drain(..));
-        }
-        taken
+        let idle = state.seats.values().filter(|seat| seat.idle).count();
+        let kept = idle.min(state.ahead.len());
+        state.ahead.drain(kept..).collect()
     }
 
     /// Takes back all that nobody has begun.
@@ -317,4 +363,15 @@ impl Queue {
         }
         left
     }
+}
+
+/// Takes out what was claimed longer ago than `patience`.
+fn take_old(queue: &mut VecDeque<Assignment>, patience: Duration) -> Vec<Assignment> {
+    let waits = |assignment: &Assignment| assignment.claimed_at.elapsed() > patience;
+    if !queue.iter().any(waits) {
+        return Vec::new();
+    }
+    let (old, others): (Vec<_>, Vec<_>) = queue.drain(..).partition(waits);
+    queue.extend(others);
+    old
 }

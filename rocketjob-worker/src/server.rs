@@ -109,6 +109,7 @@ pub(crate) struct Pulses {
     pub(crate) dispatch: Arc<Pulse>,
     pub(crate) settle: Arc<Pulse>,
     pub(crate) heartbeat: Arc<Pulse>,
+    pub(crate) schedule: Arc<Pulse>,
     pub(crate) sweep: Arc<Pulse>,
     pub(crate) watch: Arc<Pulse>,
 }
@@ -124,10 +125,11 @@ impl HealthMonitor {
             dispatch,
             settle,
             heartbeat,
+            schedule,
             sweep,
             watch,
         } = &self.0;
-        let loops = [dispatch, settle, heartbeat, sweep, watch];
+        let loops = [dispatch, settle, heartbeat, schedule, sweep, watch];
         Health {
             loops: loops.into_iter().map(|pulse| pulse.health()).collect(),
         }

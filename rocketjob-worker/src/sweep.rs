@@ -1,5 +1,6 @@
-//! Sweeping: due jobs become ready, free places are given on, and what dead servers left behind is
-//! put right. Every server does so, and any number at the same time do no harm.
+//! Sweeping: what dead servers left behind is put right. Their claims are ended, free places in
+//! limits given on, and successors created. Every server does so, and any number at the same time do
+//! no harm.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,9 +16,12 @@ use crate::{
     standing::Post,
 };
 
-/// How often due jobs and free places are looked for.
-pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
-/// How many jobs are made ready in one step.
+/// How often free places and successors are looked for, at most: whoever frees a place or settles a
+/// job sees to them itself, unless it dies on the way.
+pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// How soon what could not be done is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+/// How many successors are created in one step.
 const GROUP: usize = 1000;
 
 /// What sweeping takes.
@@ -40,26 +44,37 @@ impl Sweeper {
     /// Sweeps until the server has stopped.
     pub(crate) async fn run(self) {
         let mut observer = Observer::new(self.interval);
-        let mut next_recovery = Instant::now();
+        let interval = INTERVAL.min(self.interval);
+        let now = Instant::now();
+        let (mut next_recovery, mut next_sweep) = (now, now);
         loop {
-            let mut all = [
-                report("make due jobs ready", &promote(&self.store).await),
-                report("give free places on", &self.give_places_on().await),
-                report("create successors", &self.create_successors().await),
-                true,
-            ];
+            let mut done = true;
             if Instant::now() >= next_recovery {
                 next_recovery = Instant::now() + self.interval;
-                all[3] = report("recover claims", &self.recover(&mut observer).await);
+                let recovered = self.recover(&mut observer).await;
+                if !matches!(recovered, Ok(false)) {
+                    // Who lost its claim cannot give its places on, nor create its successors.
+                    next_sweep = Instant::now();
+                }
+                done = report("recover claims", &recovered.map(drop));
             }
-            if all.iter().all(|done| *done) {
+            if Instant::now() >= next_sweep {
+                next_sweep = Instant::now() + interval;
+                done &= report("give free places on", &self.give_places_on().await);
+                done &= report("create successors", &self.create_successors().await);
+            }
+            if done {
                 self.pulse.completed();
+            } else {
+                let retry = Instant::now() + RETRY;
+                next_recovery = next_recovery.min(retry);
+                next_sweep = next_sweep.min(retry);
             }
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.wake_up.notified() => next_recovery = Instant::now(),
-                () = tokio::time::sleep(INTERVAL.min(self.interval)) => {}
+                () = tokio::time::sleep_until(next_recovery.min(next_sweep)) => {}
             }
         }
     }
@@ -75,7 +90,9 @@ impl Sweeper {
     }
 
     /// Removes the documents of servers that have lapsed, and ends all claims that have no server.
-    async fn recover(&self, observer: &mut Observer) -> Result<()> {
+    /// Says whether anybody was declared dead or any claim ended.
+    async fn recover(&self, observer: &mut Observer) -> Result<bool> {
+        let mut found = false;
         let servers = self.store.servers().await?;
         let lapsed = observer.look(&servers);
         #[cfg(feature = "simulation")]
@@ -89,6 +106,7 @@ impl Sweeper {
                 continue;
             }
             if self.store.declare_dead(server.id, server.beats()).await? {
+                found = true;
                 tracing::warn!(
                     server = server.name,
                     id = %server.id,
@@ -98,6 +116,7 @@ impl Sweeper {
         }
         let recovered = recover(&*self.store, &self.registry).await?;
         if recovered.requeued + recovered.failed > 0 {
+            found = true;
             tracing::warn!(
                 requeued = recovered.requeued,
                 failed = recovered.failed,
@@ -110,12 +129,6 @@ impl Sweeper {
                 "left claims of dead servers to a server that knows their kinds"
             );
         }
-        Ok(())
+        Ok(found)
     }
-}
-
-/// Makes all due jobs ready.
-pub(crate) async fn promote(store: &Store) -> Result<()> {
-    while store.promote(GROUP).await? == GROUP as u64 {}
-    Ok(())
 }

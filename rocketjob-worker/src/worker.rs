@@ -39,9 +39,11 @@ pub(crate) struct Performing {
 impl Worker {
     /// Works on this thread until there is nothing to do any more.
     pub(crate) fn run(&self) {
-        while let Some(assignment) = self.crew.queue.next(self.number) {
-            if !pollster::block_on(self.step(assignment)) {
-                break;
+        let mut after_long = false;
+        while let Some(assignment) = self.crew.queue.next(self.number, after_long) {
+            match pollster::block_on(self.step(assignment)) {
+                Some(long) => after_long = long,
+                None => break,
             }
         }
     }
@@ -49,15 +51,18 @@ impl Worker {
     /// As [`run`](Self::run), in a simulation.
     #[cfg(feature = "simulation")]
     pub(crate) async fn run_as_task(self: Arc<Self>) {
-        while let Some(assignment) = self.crew.queue.next_for_task(self.number).await {
-            if !self.step(assignment).await {
-                break;
+        let mut after_long = false;
+        while let Some(assignment) = self.crew.queue.next_for_task(self.number, after_long).await {
+            match self.step(assignment).await {
+                Some(long) => after_long = long,
+                None => break,
             }
         }
     }
 
-    /// Performs one job, and says whether the worker is still wanted.
-    async fn step(&self, assignment: Assignment) -> bool {
+    /// Performs one job, and says whether it was a long one; `None` when the worker is not wanted
+    /// any more.
+    async fn step(&self, assignment: Assignment) -> Option<bool> {
         let since = Instant::now();
         let performing = Performing {
             context: assignment.context.clone(),
@@ -69,11 +74,12 @@ impl Worker {
         self.bench.begin(performing);
         let item = self.perform(assignment, &given_up).await;
         let wanted = self.bench.end();
-        self.crew.pace.note(since);
+        let took = since.elapsed();
+        self.crew.pace.note(took);
         if let Some(item) = item {
             self.crew.settler.send(item);
         }
-        wanted
+        wanted.then(|| self.crew.pace.is_long(took))
     }
 
     /// What came of the job; `None` when the claim was lost before it began.

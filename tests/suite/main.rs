@@ -11,6 +11,7 @@ mod bad_input;
 mod clock;
 mod concern;
 mod death;
+mod dispatch;
 mod encoding;
 mod fault;
 mod hazard;

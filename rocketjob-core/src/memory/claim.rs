@@ -12,7 +12,6 @@ use super::{
 use crate::{
     claim::{Claim, ClaimRequest, Claimed, Limit, SetAside},
     document::JobDocument,
-    encoding::timestamp,
     error::Error,
     name,
     state::State,
@@ -47,7 +46,7 @@ pub(super) fn claim(jobs: &mut Jobs, request: &ClaimRequest<'_>, now: Timestamp)
         }
     }
     if found < request.count {
-        claimed.next_due = next_due(&jobs.index);
+        claimed.next_due = jobs.next_due(now);
     }
     claimed
 }
@@ -104,11 +103,6 @@ fn set_aside(jobs: &mut Jobs, key: &Key, error: Error, now: Timestamp) -> SetAsi
     };
     jobs.change(key, &aside.fail(now));
     aside
-}
-
-fn next_due(index: &Index) -> Option<Timestamp> {
-    let (due, _) = index.due.first()?;
-    timestamp(bson::DateTime::from_millis(*due))
 }
 
 /// The jobs that a claim may take, in order. Changes to the store between two calls do no harm.

@@ -8,12 +8,12 @@ use jiff::Timestamp;
 
 use super::{MemoryStore, claim, find, index};
 use crate::{
+    bell::{Bells, News},
     change::{Insertion, Patch, Refusal, Settled},
     claim::{ClaimRequest, Claimed},
     document::JobDocument,
     error::Result,
     filter::{Filter, Query, ReadFrom},
-    name,
     state::State,
     storage::JobStore,
 };
@@ -33,14 +33,12 @@ impl JobStore for MemoryStore {
     }
 
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
-        let any_ready = jobs.iter().any(JobDocument::is_ready);
+        let news = News::of_jobs(&jobs);
         let insertions = {
             let mut data = self.data();
             jobs.into_iter().map(|job| data.jobs.insert(job)).collect()
         };
-        if any_ready {
-            self.ring();
-        }
+        self.0.bell.ring(news);
         Ok(insertions)
     }
 
@@ -57,9 +55,7 @@ impl JobStore for MemoryStore {
                 .map(|patch| data.jobs.settle(patch))
                 .collect()
         };
-        if patches.iter().any(makes_ready) {
-            self.ring();
-        }
+        self.0.bell.ring(News::of_patches(&patches));
         Ok(settled)
     }
 
@@ -68,9 +64,7 @@ impl JobStore for MemoryStore {
         match written {
             Err(refusal) => Ok(Err(refusal)),
             Ok(written) => {
-                if makes_ready(&patch) {
-                    self.ring();
-                }
+                self.0.bell.ring(News::of_patch(&patch));
                 JobDocument::new(written.after.unwrap_or(written.before)).map(Ok)
             }
         }
@@ -80,7 +74,7 @@ impl JobStore for MemoryStore {
         let now = self.time();
         let promoted = self.data().jobs.promote(limit, now);
         if promoted > 0 {
-            self.ring();
+            self.0.bell.ring(News::READY);
         }
         Ok(promoted)
     }
@@ -88,7 +82,7 @@ impl JobStore for MemoryStore {
     async fn release(&self, hold: &str, count: usize) -> Result<u64> {
         let released = self.data().jobs.release(hold, count);
         if released > 0 {
-            self.ring();
+            self.0.bell.ring(News::READY);
         }
         Ok(released)
     }
@@ -151,11 +145,21 @@ impl JobStore for MemoryStore {
         Ok(self.data().jobs.delete(filter))
     }
 
-    async fn work_ready(&self) {
-        self.0.work_ready.notified().await;
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        let now = self.time();
+        Ok(self.data().jobs.next_due(now))
     }
-}
 
-fn makes_ready(patch: &Patch) -> bool {
-    patch.change.set.get_bool(name::READY).unwrap_or(false)
+    fn bells(&self) -> Bells {
+        self.0.bell.rung()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
+        self.0.bell.wait(known).await
+    }
+
+    fn hears_others(&self) -> bool {
+        // There is no other process.
+        true
+    }
 }

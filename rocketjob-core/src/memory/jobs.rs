@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Document, oid::ObjectId};
+use bson::{DateTime, Document, oid::ObjectId};
 use jiff::Timestamp;
 
 use super::index::{self, Index, Key};
 use crate::{
     change::{Change, Insertion, Patch, Refusal, Settled},
     document::JobDocument,
+    encoding::timestamp,
     filter::Filter,
     name,
     state::State,
@@ -89,6 +90,15 @@ impl Jobs {
                 Some(document) if patch.was_made(document) => Settled::Accepted,
                 _ => Settled::Refused(refusal),
             },
+        }
+    }
+
+    /// When the next scheduled job falls due; one without a time is due at `now`.
+    pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
+        let (due, _) = self.index.due.first()?;
+        match *due {
+            i64::MIN => Some(now),
+            due => timestamp(DateTime::from_millis(due)),
         }
     }
 

@@ -8,9 +8,9 @@ use std::{
 
 use jiff::Timestamp;
 use rocketjob_core::Filter;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use crate::{error::Failure, row::Row, session::Session, sql};
+use crate::{error::Failure, hold, row::Row, session::Session, sql};
 
 /// A place in the order of claims.
 pub(super) type Place = (i64, Vec<u8>);
@@ -64,21 +64,11 @@ impl Scan {
             found.truncate(self.count);
         }
         let next_due = if found.len() < self.count {
-            self.next_due(&session)?
+            hold::next_due(&session, self.now)?
         } else {
             None
         };
         Ok(Scanned { found, next_due })
-    }
-
-    fn next_due(&self, session: &Session<'_>) -> Result<Option<Timestamp>, Failure> {
-        let first: Option<Option<i64>> = session
-            .prepare(sql::NEXT_DUE)?
-            .query_row([], |row| row.get(0))
-            .optional()?;
-        // One without a time is due.
-        let due = first.map(|due| due.unwrap_or(self.now));
-        Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
     }
 }
 

@@ -15,9 +15,9 @@ use bson::oid::ObjectId;
 use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Registry, Result,
-    ServerDocument, ServerState, ServerStore, Settled, State,
+    Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
+    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Registry,
+    Result, ServerDocument, ServerState, ServerStore, Settled, State,
 };
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
@@ -260,14 +260,30 @@ impl JobStore for Network {
         .await
     }
 
-    async fn work_ready(&self) {
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        self.send("next_due", |world| {
+            async move { world.store().next_due().await }.boxed()
+        })
+        .await
+    }
+
+    fn bells(&self) -> Bells {
+        self.world.store().bells()
+    }
+
+    async fn work_ready(&self, known: Bells) -> Bells {
         // Some bells are never heard, and some ring late.
         let late = Duration::from_millis(self.world.number(0..50));
         if self.world.chance(20) {
             std::future::pending::<()>().await;
         }
-        self.world.store().work_ready().await;
+        let heard = self.world.store().work_ready(known).await;
         sleep(late).await;
+        heard
+    }
+
+    fn hears_others(&self) -> bool {
+        self.world.store().hears_others()
     }
 }
 
