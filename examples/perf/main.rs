@@ -1,13 +1,14 @@
-//! How fast jobs are processed: the whole system with one and two processes, beside the bare
-//! protocol with nothing but the driver, in turn and in one run.
+//! What the system costs, and how fast it is: each figure beside what can be reached without it, in
+//! turn and in one run.
 //!
 //! ```text
 //! cargo run --release --example perf
-//! cargo run --release --example perf -- --jobs 50000 --rounds 5 --keep
+//! cargo run --release --example perf -- throughput enqueue --rounds 3
+//! cargo run --release --example perf -- all --json
 //! ```
 //!
-//! Without `--store` it starts a MongoDB of its own (see `rocketjob_testing::mongod`). Writes are
-//! acknowledged by the majority. The jobs do nothing, so that only the overhead is measured.
+//! It starts and stops its own servers and its own MongoDB. `docs/performance.md` tells what is
+//! measured, how, and how to read what it prints.
 
 #![expect(
     clippy::print_stdout,
@@ -16,48 +17,68 @@
 )]
 
 mod bare;
-mod system;
+mod fleet;
+mod held;
+mod job;
+mod machine;
+mod place;
+mod plan;
+mod report;
+mod section;
+mod serve;
+mod statistics;
+mod table;
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::{
+    bare::Bare,
+    plan::{Choice, Plan},
+};
+
 #[derive(Parser)]
-#[command(about = "Measures the overhead of jobs beside the bare protocol")]
+#[command(
+    about = "Measures what the system costs, and how fast it is",
+    args_conflicts_with_subcommands = true
+)]
 struct Arguments {
     #[command(subcommand)]
     role: Option<Role>,
-    /// A database on MongoDB; its jobs are dropped.
+    /// What to measure.
+    #[arg(value_enum, default_values_t = [Choice::Throughput])]
+    sections: Vec<Choice>,
+    #[command(flatten)]
+    plan: Plan,
+    /// Prints the result as one JSON object.
     #[arg(long)]
-    store: Option<String>,
-    /// How many jobs each measurement processes.
-    #[arg(long, default_value_t = 30_000)]
-    jobs: usize,
-    /// How many measurements of each way; the median is reported.
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
-    /// How many jobs the bare protocol claims at a time.
-    #[arg(long, default_value_t = rocketjob::MAX_READ_AHEAD)]
-    group: usize,
-    /// Keeps completed jobs in place of deleting them.
-    #[arg(long)]
-    keep: bool,
+    json: bool,
 }
 
 #[derive(Subcommand)]
 enum Role {
-    /// A server process: waits for a line on its input, works, and tells how far it is.
-    Serve {
-        /// The database.
-        store: String,
-    },
+    /// A server process of a run.
+    #[command(hide = true)]
+    Serve(serve::Serve),
+    /// The bare protocol on MongoDB.
+    #[command(hide = true)]
+    BareMongo(Bare),
+    /// The classic loop.
+    #[command(hide = true)]
+    Classic(Bare),
+    /// The bare loop on SQLite.
+    #[command(hide = true)]
+    BareSqlite(Bare),
 }
+
+type Anything<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let done = match &arguments.role {
-        Some(Role::Serve { store }) => system::serve(store).await,
+        Some(role) => play(role).await,
         None => measure(&arguments).await,
     };
     match done {
@@ -69,61 +90,40 @@ async fn main() -> ExitCode {
     }
 }
 
-type Anything<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+/// Is a process of a run.
+async fn play(role: &Role) -> Anything<()> {
+    // Also a process that is stopped ends with the one that started it.
+    #[cfg(target_os = "linux")]
+    rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(std::io::stderr)
+        .with_env_filter("warn")
+        .init();
+    match role {
+        Role::Serve(serve) => serve::serve(serve).await,
+        Role::BareMongo(bare) => bare::mongo::run(bare).await,
+        Role::Classic(bare) => bare::classic::run(bare).await,
+        Role::BareSqlite(bare) => bare::sqlite::run(bare).await,
+    }
+}
 
 async fn measure(arguments: &Arguments) -> Anything<()> {
-    let own = match &arguments.store {
-        Some(_) => None,
-        None => Some(rocketjob_testing::mongod::database("perf").await),
-    };
-    let url = match (&arguments.store, &own) {
-        (Some(store), _) => store.clone(),
-        (None, Some(database)) => database.url().to_owned(),
-        (None, None) => return Err("no database".into()),
-    };
-    println!(
-        "{} no-op jobs per measurement, {} rounds, majority, jobs are {} on completion",
-        arguments.jobs,
-        arguments.rounds,
-        if arguments.keep { "kept" } else { "deleted" }
-    );
-    let mut rates: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    for round in 1..=arguments.rounds {
-        let bare = bare::measure(&url, arguments.jobs, arguments.group, arguments.keep).await?;
-        let one = system::measure(&url, arguments.jobs, 1, arguments.keep).await?;
-        let two = system::measure(&url, arguments.jobs, 2, arguments.keep).await?;
-        println!(
-            "round {round}: bare {bare:.0}/s, one process {one:.0}/s, two processes {two:.0}/s"
-        );
-        for (way, rate) in [("bare", bare), ("one", one), ("two", two)] {
-            rates.entry(way).or_default().push(rate);
+    tokio::select! {
+        report = section::measure(&arguments.sections, &arguments.plan) => {
+            let report = report?;
+            if arguments.json {
+                println!("{}", report.to_json());
+            } else {
+                println!("{report}");
+            }
+            Ok(())
         }
+        () = rocketjob::terminated() => Err("stopped before the end: nothing is known".into()),
     }
-    let median = |way: &str| {
-        let mut rates = rates.get(way).cloned().unwrap_or_default();
-        rates.sort_by(f64::total_cmp);
-        rates.get(rates.len() / 2).copied().unwrap_or(f64::NAN)
-    };
-    let (bare, one, two) = (median("bare"), median("one"), median("two"));
-    println!();
-    println!("{:<44}{:>10}{:>12}", "median", "jobs/s", "of bare");
-    println!(
-        "{:<44}{bare:>10.0}{:>12}",
-        format!("bare protocol, groups of {}", arguments.group),
-        "100 %"
-    );
-    println!(
-        "{:<44}{one:>10.0}{:>10.0} %",
-        "rocketjob, one process of 10 workers",
-        one / bare * 100.0
-    );
-    println!(
-        "{:<44}{two:>10.0}{:>10.0} %",
-        "rocketjob, two processes of 10 workers",
-        two / bare * 100.0
-    );
-    if let Some(database) = own {
-        database.drop().await;
-    }
-    Ok(())
+}
+
+/// Says how far the run is.
+fn progress(text: &str) {
+    eprintln!("{text}");
 }
