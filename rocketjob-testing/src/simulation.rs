@@ -10,6 +10,7 @@
 //! `cargo run --release -p rocketjob-testing --features simulation --example simulate -- --seed …`.
 
 mod clock;
+mod ear;
 mod fleet;
 mod jobs;
 mod network;

@@ -33,9 +33,13 @@ const IN_VAIN: Duration = Duration::from_millis(100);
 pub(crate) const TICK: Duration = Duration::from_secs(1);
 /// How often a busy server, which is told nothing by its claims, asks for the next due time.
 const LOOK: Duration = Duration::from_millis(250);
-/// How often jobs without any mark are looked for: by a busy server, and by an idle one, which is
-/// told of most of them.
-const ADOPTION: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(5));
+/// How often jobs without any mark are looked for: by a server that is busy or was told of one, by
+/// one that is not told, and by one that would be told.
+const ADOPTION: [Duration; 3] = [
+    Duration::from_secs(1),
+    Duration::from_secs(5),
+    Duration::from_secs(10),
+];
 
 /// What a server knows of the next due time.
 #[derive(Debug, Default)]
@@ -94,8 +98,10 @@ struct State {
     promoted: Instant,
     /// How often the bell had rung by then.
     heard: u64,
+    /// It has rung since the last look: a job may fall due that is not known.
+    unseen: bool,
     /// It has rung since the last promotion: there may be a job without any mark.
-    told: bool,
+    unadopted: bool,
 }
 
 impl Scheduler {
@@ -106,7 +112,8 @@ impl Scheduler {
             looked: now,
             promoted: now,
             heard: self.store.bells().waiting,
-            told: false,
+            unseen: true,
+            unadopted: false,
         };
         // Whatever has fallen due while there was no server.
         let mut gap = self.promote(&mut state).await;
@@ -129,19 +136,17 @@ impl Scheduler {
     /// Does what is to be done now, and says how long to pause at least.
     async fn step(&self, state: &mut State) -> Duration {
         let bells = self.store.bells().waiting;
-        let rang = std::mem::replace(&mut state.heard, bells) != bells;
-        state.told |= rang;
+        if std::mem::replace(&mut state.heard, bells) != bells {
+            (state.unseen, state.unadopted) = (true, true);
+        }
         let (look, adoption) = self.beats(state);
         let now = Instant::now();
-        if self.until_due() == Some(Duration::ZERO) || now >= state.promoted + adoption {
+        if self.is_due() || now >= state.promoted + adoption {
             return self.promote(state).await;
         }
-        if !rang && now < state.looked + look {
-            self.pulse.completed();
-            return Duration::ZERO;
-        }
-        state.looked = now;
-        if self.done("look for the next due time", &self.look().await) {
+        state.unseen |= look.is_some_and(|look| now >= state.looked + look);
+        let looked = self.look_if_needed(state).await;
+        if self.done("look for the next due time", &looked) {
             GAP
         } else {
             LOOK
@@ -150,18 +155,17 @@ impl Scheduler {
 
     /// Makes all ready that is due, and says how long to pause at least.
     async fn promote(&self, state: &mut State) -> Duration {
-        let now = Instant::now();
-        (state.looked, state.promoted) = (now, now);
-        let promoted = self.promote_all().await;
-        let in_vain = matches!(promoted, Ok(0));
+        let is_due = self.is_due();
+        state.promoted = Instant::now();
+        let promoted = self.promote_all(state).await;
+        let in_vain = is_due && matches!(promoted, Ok(0));
         if !self.done("make due jobs ready", &promoted.map(drop)) {
             return LOOK;
         }
-        state.told = false;
         if in_vain { IN_VAIN } else { GAP }
     }
 
-    async fn promote_all(&self) -> Result<u64> {
+    async fn promote_all(&self, state: &mut State) -> Result<u64> {
         let mut touched = 0;
         loop {
             let more = self.store.promote(GROUP).await?;
@@ -170,20 +174,30 @@ impl Scheduler {
                 break;
             }
         }
-        self.look().await?;
+        state.unadopted = false;
+        state.unseen |= touched > 0 || self.is_due();
+        self.look_if_needed(state).await?;
         Ok(touched)
     }
 
-    async fn look(&self) -> Result<()> {
-        // Before the store is asked: what a claim tells meanwhile stays.
-        self.alarm.next.lock().take();
-        let next = self.store.next_due().await;
-        match &next {
-            Ok(next) => self.alarm.tell(*next),
-            // Something may be due: it is asked again.
-            Err(_) => self.alarm.tell(Some(self.store.now())),
+    async fn look_if_needed(&self, state: &mut State) -> Result<()> {
+        if !state.unseen {
+            return Ok(());
         }
-        next.map(drop)
+        state.looked = Instant::now();
+        // Before the store is asked: what a claim tells meanwhile stays.
+        let known = self.alarm.next.lock().take();
+        match self.store.next_due().await {
+            Ok(next) => {
+                self.alarm.tell(next);
+                state.unseen = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.alarm.tell(known);
+                Err(error)
+            }
+        }
     }
 
     fn done(&self, what: &str, outcome: &Result<()>) -> bool {
@@ -194,23 +208,35 @@ impl Scheduler {
         done
     }
 
-    /// How often to ask for the next due time, and how often to look for jobs without any mark.
-    fn beats(&self, state: &State) -> (Duration, Duration) {
+    /// How often to ask for the next due time, unless claims tell it, and how often to look for jobs
+    /// without any mark.
+    fn beats(&self, state: &State) -> (Option<Duration>, Duration) {
+        let [soon, often, seldom] = ADOPTION;
         if !self.alarm.is_idle.load(Ordering::Relaxed) {
-            (LOOK, ADOPTION.0)
-        } else if state.told {
-            (ADOPTION.1, ADOPTION.0)
+            (Some(LOOK), soon)
+        } else if state.unadopted {
+            (None, soon)
+        } else if self.store.hears_others() {
+            (None, seldom)
         } else {
-            (ADOPTION.1, ADOPTION.1)
+            (None, often)
         }
     }
 
     /// How long to wait, if no bell rings.
     fn pause(&self, state: &State) -> Duration {
         let (look, adoption) = self.beats(state);
-        let next = (state.looked + look).min(state.promoted + adoption);
+        let next = state.promoted + adoption;
+        if state.unseen {
+            return Duration::ZERO;
+        }
+        let next = look.map_or(next, |look| next.min(state.looked + look));
         let pause = next.saturating_duration_since(Instant::now()).min(TICK);
         self.until_due().map_or(pause, |due| due.min(pause))
+    }
+
+    fn is_due(&self) -> bool {
+        self.until_due() == Some(Duration::ZERO)
     }
 
     /// How long it is until this server makes the next job ready, by the store's time.

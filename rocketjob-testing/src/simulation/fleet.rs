@@ -19,6 +19,7 @@ use tokio::{task::spawn_local, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
+    ear::Ear,
     jobs::{self, Chain, Innocent, Limited, Long, Once, Plain, Poison, Single, Vanishing},
     network::{Network, Weather},
     world::{Local, World},
@@ -114,6 +115,7 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
         process: Process::new(),
         weather: Arc::default(),
         registry: Arc::clone(&registry),
+        ear: Arc::default(),
     });
     let producing = spawn_local({
         let (world, outside) = (world.clone(), outside.clone());
@@ -210,6 +212,7 @@ async fn keep_up(
             process: process.clone(),
             weather: Arc::clone(&weather),
             registry: Arc::clone(&registry),
+            ear: Ear::listen(world, &process),
         };
         let local = Local {
             world: world.clone(),
@@ -220,7 +223,6 @@ async fn keep_up(
             .name(name)
             .only(Registry::clone(&registry))
             .workers(usize::try_from(world.number(1..4)).unwrap_or(1))
-            .poll_interval(Duration::from_millis(250))
             .heartbeat_interval(Duration::from_secs(1))
             .lease(Duration::from_secs(4))
             .call_timeout(Duration::from_millis(1500))
@@ -228,6 +230,11 @@ async fn keep_up(
             .cancel_grace(Duration::from_secs(1))
             .shared(local)
             .simulated(process.clone(), world.planted());
+        let builder = if world.chance(30) {
+            builder.poll_interval(Duration::from_millis(250))
+        } else {
+            builder
+        };
         world.note(|| format!("server {} starts", slot.number));
         let running = process.spawn(async move {
             let server = builder.start().await?;

@@ -22,7 +22,7 @@ use rocketjob_core::{
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
 
-use super::world::World;
+use super::{ear::Ear, world::World};
 
 /// How bad a network is, in percent of all calls.
 #[derive(Debug, Default)]
@@ -43,6 +43,7 @@ pub(super) struct Network {
     pub(super) process: Process,
     pub(super) weather: Arc<Weather>,
     pub(super) registry: Arc<Registry>,
+    pub(super) ear: Arc<Ear>,
 }
 
 impl Network {
@@ -268,22 +269,15 @@ impl JobStore for Network {
     }
 
     fn bells(&self) -> Bells {
-        self.world.store().bells()
+        self.ear.rung()
     }
 
     async fn work_ready(&self, known: Bells) -> Bells {
-        // Some bells are never heard, and some ring late.
-        let late = Duration::from_millis(self.world.number(0..50));
-        if self.world.chance(20) {
-            std::future::pending::<()>().await;
-        }
-        let heard = self.world.store().work_ready(known).await;
-        sleep(late).await;
-        heard
+        self.ear.wait(known).await
     }
 
     fn hears_others(&self) -> bool {
-        self.world.store().hears_others()
+        self.ear.hears_others()
     }
 }
 
