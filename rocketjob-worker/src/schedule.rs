@@ -26,8 +26,9 @@ const GROUP: usize = 1000;
 const SPREAD: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(16));
 /// The pause between two steps: what comes together in it is one step.
 const GAP: Duration = Duration::from_millis(20);
-/// The pause after nothing was found that should be due.
-const IN_VAIN: Duration = Duration::from_millis(100);
+/// How often in a row the pause is doubled after nothing was found that should be due: as a rule
+/// another server was faster, and the next due job is not to wait for it.
+const DOUBLINGS: u32 = 5;
 /// How often the store's time is compared with the next due time, since clocks can jump. No request
 /// is made for it.
 pub(crate) const TICK: Duration = Duration::from_secs(1);
@@ -102,6 +103,8 @@ struct State {
     unseen: bool,
     /// It has rung since the last promotion: there may be a job without any mark.
     unadopted: bool,
+    /// How often in a row nothing was found that should be due.
+    in_vain: u32,
 }
 
 impl Scheduler {
@@ -114,6 +117,7 @@ impl Scheduler {
             heard: self.store.bells().waiting,
             unseen: true,
             unadopted: false,
+            in_vain: 0,
         };
         // Whatever has fallen due while there was no server.
         let mut gap = self.promote(&mut state).await;
@@ -158,11 +162,16 @@ impl Scheduler {
         let is_due = self.is_due();
         state.promoted = Instant::now();
         let promoted = self.promote_all(state).await;
-        let in_vain = is_due && matches!(promoted, Ok(0));
+        if is_due && matches!(promoted, Ok(0)) {
+            state.in_vain += 1;
+        } else {
+            state.in_vain = 0;
+        }
         if !self.done("make due jobs ready", &promoted.map(drop)) {
             return LOOK;
         }
-        if in_vain { IN_VAIN } else { GAP }
+        // The first time in vain costs nothing more.
+        GAP * 2_u32.pow(state.in_vain.saturating_sub(1).min(DOUBLINGS))
     }
 
     async fn promote_all(&self, state: &mut State) -> Result<u64> {

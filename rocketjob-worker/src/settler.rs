@@ -13,7 +13,10 @@ use rocketjob_core::{
     Change, Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Patch, Refusal, Result,
     Settled, Settlement, Settling, State, Store, create_successors, name, places, target,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    sync::{Notify, mpsc},
+    time::Instant,
+};
 
 #[cfg(feature = "simulation")]
 use crate::simulation::Planted;
@@ -21,6 +24,12 @@ use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment};
 
 /// How many outcomes go into one write.
 const GROUP: usize = 1000;
+/// Between the beginnings of two writes there is at least this time, so that the outcomes of slower
+/// jobs form groups as well: a durable write costs the store far more than an outcome in it does. No
+/// worker waits for it.
+const GAP: Duration = Duration::from_millis(5);
+/// So many outcomes are worth a write of their own at any time.
+const WORTH: usize = 100;
 /// How long the writer waits after the first error of the store, and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -29,6 +38,12 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 pub(crate) struct Item {
     pub(crate) context: JobContext,
     pub(crate) settling: Settling,
+}
+
+impl Item {
+    fn gives_places(&self) -> bool {
+        self.context.document().get(name::SLOTS).is_some()
+    }
 }
 
 /// Hands a job back that nobody has begun.
@@ -121,9 +136,12 @@ impl Settler {
     /// Settles what comes until it is dropped.
     pub(crate) async fn run(self, mut inbox: Inbox) {
         let mut group = Vec::new();
+        let mut next = Instant::now();
         self.pulse.rests();
         while inbox.items.recv_many(&mut group, GROUP).await > 0 {
             self.pulse.completed();
+            gather(&mut inbox, &mut group, next).await;
+            next = Instant::now() + GAP;
             let count = group.len();
             self.settle(std::mem::take(&mut group)).await;
             inbox.unsettled.done(count);
@@ -219,6 +237,20 @@ impl Settler {
         let job = item.context.document();
         let settlement = Settlement::new(job, self.store.now(), outcome, true, Change::new());
         Some(settlement.render(claim).patch)
+    }
+}
+
+/// Adds what comes until `end`, unless it is enough by then or somebody waits for the places in
+/// limits that an outcome gives back.
+async fn gather(inbox: &mut Inbox, group: &mut Vec<Item>, end: Instant) {
+    let mut seen = 0;
+    while group.len() < WORTH && !group[seen..].iter().any(Item::gives_places) {
+        seen = group.len();
+        let more = inbox.items.recv_many(group, GROUP - seen);
+        match tokio::time::timeout_at(end, more).await {
+            Ok(count) if count > 0 => {}
+            _ => return,
+        }
     }
 }
 
