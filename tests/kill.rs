@@ -154,7 +154,15 @@ impl Traces {
             .unwrap()
     }
 
-    /// Somebody else begins the job with this number as well, at this time.
+    /// A server that was killed then had begun the job with this number before.
+    fn begun_before(&mut self, number: i64, at: i64) {
+        self.also_begun(number, at);
+        if let Some(line) = self.ledger.pop() {
+            self.ledger.insert(0, line);
+        }
+    }
+
+    /// Somebody else begins the job with this number as well, at this time, and notes it last.
     fn also_begun(&mut self, number: i64, at: i64) {
         let line = Entry {
             claim: format!("{OTHER}:{number}"),
@@ -169,8 +177,7 @@ impl Traces {
 #[test]
 fn traces_of_a_run_that_went_well_show_no_violation() {
     let mut traces = Traces::sound();
-    // Killed in the middle of it.
-    traces.also_begun(3, DONE - 4000);
+    traces.begun_before(3, DONE - 4000);
     let findings = traces.check();
     assert_eq!(findings.violations, Vec::<String>::new());
     assert_eq!(findings.repeated, 1);
@@ -251,6 +258,10 @@ fn every_violation_is_noticed() {
         ("under which the ledger has 0 ends and not one", |traces| {
             let ended = |line: &Entry| line.number == 4 && line.event == Event::Done;
             traces.ledger.retain(|line| !ended(line));
+        }),
+        ("behind that of its end under claim", |traces| {
+            // Begun in time, and noted when another server had done it.
+            traces.also_begun(4, DONE - 40);
         }),
         ("1 µs after it was done under claim", |traces| {
             traces.also_begun(4, DONE + 1);

@@ -7,7 +7,8 @@
 //! A job that was claimed before it completed elsewhere and begun after it, by a server that was
 //! stopped in between, is found by time: all processes share the host's monotonic clock. The time of
 //! a beginning is taken before the job's first look at its context, and only what that look lets pass
-//! is begun.
+//! is begun. Neither may its line stand behind that of the end: no process can exclude this, since it
+//! can be stopped between its look and its line, but it must not happen in a run that counts.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -128,14 +129,22 @@ fn check_lines(document: &JobDocument, lines: &[&Entry], violation: &mut impl Fn
         }
     }
     let token = document.as_document().get_str(name::CLAIM).unwrap_or("");
-    let done = |line: &&&Entry| line.event == Event::Done && line.claim == token;
-    let done: Vec<_> = lines.iter().filter(done).collect();
-    let [done] = done[..] else {
+    let done = |(_, line): &(usize, &&Entry)| line.event == Event::Done && line.claim == token;
+    let done: Vec<_> = lines.iter().enumerate().filter(done).collect();
+    let [(place, done)] = done[..] else {
         let count = done.len();
         return violation(format!(
             "completed under claim {token}, under which the ledger has {count} ends and not one"
         ));
     };
+    for line in lines.iter().skip(place) {
+        if line.event == Event::Begun {
+            violation(format!(
+                "has a line of a beginning under claim {} behind that of its end under claim {token}",
+                line.claim
+            ));
+        }
+    }
     for line in begins().filter(|line| line.claim != token && line.at >= done.at) {
         violation(format!(
             "was begun by thread `{}` under claim {}, {} µs after it was done under claim {token}",
