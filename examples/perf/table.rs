@@ -58,8 +58,9 @@ impl Section {
             Unit::Percent => format!("{} %", short(value * 100.0, 1)),
             Unit::Times => format!("{} ×", short(value, 2)),
             Unit::Plain => {
+                // One more than in the table, so that it shows on which side of a bound it is.
                 let column = self.column(finding);
-                short(value, column.map_or(2, |column| column.decimals))
+                short(value, column.map_or(2, |column| column.decimals) + 1)
             }
         }
     }

@@ -21,6 +21,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    calm::Calm,
     checks::{self, StartReport},
     crew::Crew,
     deadline::Deadline,
@@ -399,6 +400,7 @@ impl ServerBuilder {
             filter: self.filter.clone(),
             shared: self.shared.clone(),
             poll_interval: self.poll_interval,
+            calm: Calm::default(),
             alarm: Arc::clone(&parts.alarm),
             rank: Arc::clone(&parts.rank),
             claims: Arc::clone(&parts.claims),

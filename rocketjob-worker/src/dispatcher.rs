@@ -17,6 +17,7 @@ use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    calm::Calm,
     crew::{Crew, worker_name},
     health::Pulse,
     queue::Assignment,
@@ -61,6 +62,7 @@ pub(crate) struct Dispatcher {
     /// `None` for what fits the store.
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) alarm: Arc<Alarm>,
+    pub(crate) calm: Calm,
     pub(crate) rank: Arc<AtomicUsize>,
     pub(crate) claims: Arc<Claims>,
     pub(crate) pulse: Arc<Pulse>,
@@ -167,7 +169,7 @@ impl Dispatcher {
                         self.claims.doubtful.notify_one();
                     }
                     if exhausted {
-                        self.idle(&standing, known, next_due, want.no_suspects)
+                        self.idle(&standing, known, found > 0, next_due, want.no_suspects)
                             .await;
                     }
                 }
@@ -341,6 +343,7 @@ impl Dispatcher {
         &self,
         standing: &Standing,
         known: Bells,
+        found: bool,
         next_due: Option<jiff::Timestamp>,
         no_suspects: bool,
     ) {
@@ -367,11 +370,19 @@ impl Dispatcher {
                 std::future::pending::<()>().await;
             }
         };
+        let calm = self.calm.pause(found);
+        let bell = async {
+            if !calm.is_zero() {
+                tokio::time::sleep(calm).await;
+            }
+            self.work_ready(known).await;
+            self.calm.rang();
+        };
         let sooner = async {
             tokio::select! {
                 biased;
                 () = trusting => {}
-                () = self.work_ready(known) => {}
+                () = bell => {}
             }
         };
         self.wait(sooner, pause).await;

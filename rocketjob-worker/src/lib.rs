@@ -5,6 +5,7 @@
 //! nothing but its own thread. This is the only crate that starts threads.
 
 mod builder;
+mod calm;
 mod checks;
 mod crew;
 mod deadline;
