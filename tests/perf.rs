@@ -314,7 +314,7 @@ async fn soak() {
     let mut settled = 0;
     for sample in section["rounds"].as_array().unwrap() {
         let looks = sample["looks"].as_array().unwrap();
-        assert!(looks.len() >= 4, "{sample}");
+        assert!(looks.len() >= 2, "{sample}");
         let points = looks
             .iter()
             .map(|look| (look[0].as_f64().unwrap(), look[1].as_f64().unwrap()));

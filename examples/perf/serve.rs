@@ -77,8 +77,11 @@ pub(crate) async fn serve(serve: &Serve) -> Anything<()> {
     }
     notes.let_go();
     let figures = server.figures();
-    server.stop().await?;
+    // What is in the store need not be counted yet; when the server has stopped it is.
+    let stopped = server.stop().await?;
     tell(&Told::Served(Served {
+        settled: stopped.settled as u64,
+        refused: stopped.refused as u64,
         idle: notes.idle_times(),
         ..figures.into()
     }))

@@ -127,7 +127,8 @@ async fn load(
     let mut looks = Vec::new();
     let mut next_look = began + every;
     let mut created = 0;
-    while began.elapsed() < time {
+    // One look tells nothing of growth, however slow the machine is.
+    while began.elapsed() < time || looks.len() < 2 {
         if created < fleet.settled() + WAITING {
             PerfJob::create_many(store, PerfJob::some(GROUP)).await?;
             created += GROUP as u64;
