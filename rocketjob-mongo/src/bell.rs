@@ -195,19 +195,30 @@ impl Listener {
         mut stream: ChangeStream<RawDocumentBuf>,
     ) -> Result<(), Option<DriverError>> {
         while stream.is_alive() {
-            match timeout(LINGER, self.somebody_waits()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(Gone)) | Err(_) => return Ok(()),
-            }
-            let next: DriverResult<_> = timeout(AWAIT + MARGIN, stream.next_if_any())
-                .await
-                .map_err(|_| None)?;
+            let next = timeout(AWAIT + MARGIN, stream.next_if_any());
+            let next: DriverResult<_> = tokio::select! {
+                biased;
+                // Also while a request is under way: as long as it waits, the server looks at every
+                // change of every job on its behalf, which costs as much as the change itself.
+                () = self.nobody_waits() => return Ok(()),
+                next = next => next.map_err(|_| None)?,
+            };
             if let Some(change) = next.map_err(Some)? {
                 self.bell.ring(news(&change));
             }
         }
         // The collection was dropped or renamed.
         Err(None)
+    }
+
+    /// Returns when nobody has waited for a while.
+    async fn nobody_waits(&mut self) {
+        while self.waiting.wait_for(|count| *count == 0).await.is_ok() {
+            match timeout(LINGER, self.somebody_waits()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(Gone)) | Err(_) => return,
+            }
+        }
     }
 
     fn ring_all(&self) {
