@@ -61,11 +61,12 @@ impl JobDocument {
         let Some(state) = state else {
             return Err(wrong(name::STATE, "the name of a state"));
         };
-        for (field, expected, fits) in ENVELOPE_TYPES {
-            match document.get(*field) {
-                None | Some(Bson::Null) => {}
-                Some(value) if fits(value) => {}
-                Some(_) => return Err(wrong(field, expected)),
+        for (field, value) in &document {
+            if let Some((expected, fits)) = envelope_type(field)
+                && *value != Bson::Null
+                && !fits(value)
+            {
+                return Err(wrong(field, expected));
             }
         }
         Ok(Self {
@@ -247,30 +248,33 @@ impl JobDocument {
 
 type Fits = fn(&Bson) -> bool;
 
-const ENVELOPE_TYPES: &[(&str, &str, Fits)] = &[
-    (name::DESCRIPTION, "a string", is_text),
-    (name::PRIORITY, "a whole number", is_number),
-    (name::DESTROY_ON_COMPLETE, "true or false", is_boolean),
-    (name::RUN_AT, "a date", is_date),
-    (name::EXPIRES_AT, "a date", is_date),
-    (name::LOG_LEVEL, "a string", is_text),
-    (name::CREATED_AT, "a date", is_date),
-    (name::STARTED_AT, "a date", is_date),
-    (name::COMPLETED_AT, "a date", is_date),
-    (name::FAILURE_COUNT, "a whole number", is_number),
-    (name::WORKER_NAME, "a string", is_text),
-    (name::PERCENT_COMPLETE, "a whole number", is_number),
-    (name::EXCEPTION, "a document", is_document),
-    (name::THROTTLE_GROUP, "a string", is_text),
-    (name::CLAIM, "a string", is_text),
-    (name::HOLD, "a string", is_text),
-    (name::UNIQUE_KEY, "a string", is_text),
-    (name::UNFINISHED_KEY, "a string", is_text),
-    (name::SLOTS, "an array", is_array),
-    (name::SUCCESSORS, "an array", is_array),
-    (name::LOST_CLAIMS, "a whole number", is_number),
-    (name::BEGUN_CLAIM, "a string", is_text),
-];
+/// What a field of the envelope must be, besides those that every job has. Own fields may be
+/// anything.
+fn envelope_type(field: &str) -> Option<(&'static str, Fits)> {
+    Some(match field {
+        name::DESCRIPTION
+        | name::LOG_LEVEL
+        | name::WORKER_NAME
+        | name::THROTTLE_GROUP
+        | name::CLAIM
+        | name::HOLD
+        | name::UNIQUE_KEY
+        | name::UNFINISHED_KEY
+        | name::BEGUN_CLAIM => ("a string", is_text),
+        name::PRIORITY | name::FAILURE_COUNT | name::PERCENT_COMPLETE | name::LOST_CLAIMS => {
+            ("a whole number", is_number)
+        }
+        name::DESTROY_ON_COMPLETE => ("true or false", is_boolean),
+        name::RUN_AT
+        | name::EXPIRES_AT
+        | name::CREATED_AT
+        | name::STARTED_AT
+        | name::COMPLETED_AT => ("a date", is_date),
+        name::EXCEPTION => ("a document", is_document),
+        name::SLOTS | name::SUCCESSORS => ("an array", is_array),
+        _ => return None,
+    })
+}
 
 fn is_text(value: &Bson) -> bool {
     // BSON symbols are what very old Ruby processes wrote.

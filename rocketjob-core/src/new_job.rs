@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Bson, Document, doc, oid::ObjectId};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use crate::{
@@ -28,6 +29,9 @@ const INLINE_WORKER: &str = "inline:0:0";
 
 /// How many jobs of `create_many` go to the store in one call.
 const INSERT_GROUP: usize = 1000;
+/// How many such calls are open at once, so that the store never waits for the next. Where jobs have
+/// unique keys it is one, since of two with the same key the first is to win.
+const INSERTS_AT_ONCE: usize = 2;
 
 /// A job with what is to be said of it besides its own fields. Made by the methods of
 /// [`CreateJob`], which every job has.
@@ -274,6 +278,12 @@ pub(crate) fn validate<T: Job>(
     problems.into_result()
 }
 
+fn has_unique_key(document: &JobDocument) -> bool {
+    [name::UNIQUE_KEY, name::UNFINISHED_KEY]
+        .iter()
+        .any(|key| document.get(key).is_some())
+}
+
 fn inserted(outcome: Option<Insertion>, document: &JobDocument) -> Result<()> {
     match outcome {
         // The job itself, from an earlier try whose answer was lost.
@@ -409,19 +419,28 @@ pub trait CreateJob: Job {
             prepared.push((job.prepare(&*store)?, job.job));
         }
         let mut handles = Vec::with_capacity(prepared.len());
+        let in_turn = prepared
+            .iter()
+            .any(|(document, _)| has_unique_key(document));
+        let at_once = if in_turn { 1 } else { INSERTS_AT_ONCE };
         let mut rest = prepared.into_iter();
-        loop {
+        let groups = std::iter::from_fn(|| {
             let group: Vec<_> = rest.by_ref().take(INSERT_GROUP).collect();
-            if group.is_empty() {
-                return Ok(handles);
-            }
+            (!group.is_empty()).then_some(group)
+        });
+        let inserts = groups.map(async |group| {
             let documents = group.iter().map(|(document, _)| document.clone()).collect();
             let outcomes = store.insert(documents).await?;
-            for ((document, job), outcome) in group.into_iter().zip(outcomes) {
+            Ok::<_, Error>(group.into_iter().zip(outcomes))
+        });
+        let mut inserts = stream::iter(inserts).buffered(at_once);
+        while let Some(group) = inserts.try_next().await? {
+            for ((document, job), outcome) in group {
                 let handle = inserted(Some(outcome), &document);
                 handles.push(handle.map(|()| JobHandle::new(store.clone(), document, job)));
             }
         }
+        Ok(handles)
     }
 }
 

@@ -1,13 +1,14 @@
 //! Claims: find the next jobs, take them all with one command, patch them in memory.
 //!
-//! One command takes the jobs without limits, one statement per worker; one more those that need
-//! places in limits, one statement per job. Only when fewer were met than named is it read back
+//! One command takes the jobs without limits, one statement per worker, or two at a time where there
+//! are many; one more those that need places in limits, one statement per job. Only when fewer were met than named is it read back
 //! which they are. What was lost to another server, held or set aside has left the index, so the
 //! next round finds what lies behind it; what stays in it (batches) is skipped.
 
 use std::collections::{BTreeMap, HashSet};
 
 use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
+use futures_util::future::join;
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
@@ -31,6 +32,8 @@ const ROUND: usize = 1000;
 const ROUNDS: usize = 8;
 /// After this many rounds without any effect others are left to fight for what there is.
 const BARREN_ROUNDS: usize = 5;
+/// So many jobs are taken with two commands at a time: the store works on both at once.
+const WORTH_TWO: usize = 200;
 
 /// A job that is about to be claimed for a worker, with the places in limits that it takes.
 struct Planned {
@@ -116,8 +119,12 @@ impl Claiming<'_> {
             self.set_aside(plan.undecodable).await?;
             self.passed += plan.batches.len();
             self.claimed.batches.extend(plan.batches);
-            if is_last && released == 0 && !lost {
+            if is_last && released == 0 && lost == 0 {
                 return Ok(true);
+            }
+            if lost > 0 && self.claimed.jobs.len() >= lost {
+                // Others are at work here: more of what they leave costs more than it brings.
+                return Ok(false);
             }
             let effect = in_the_way > 0 || before != (self.claimed.jobs.len(), self.passed);
             if is_last || !effect {
@@ -171,8 +178,8 @@ impl Claiming<'_> {
         Ok(round)
     }
 
-    /// Claims what is planned, and says whether something was lost to others.
-    async fn take(&mut self, planned: Vec<Planned>) -> Result<bool> {
+    /// Claims what is planned, and says how much was lost to others.
+    async fn take(&mut self, planned: Vec<Planned>) -> Result<usize> {
         let (limited, free): (Vec<_>, Vec<_>) = planned
             .iter()
             .partition(|planned| !planned.slots.is_empty());
@@ -185,42 +192,54 @@ impl Claiming<'_> {
         };
         let before = self.claimed.jobs.len();
         let count = planned.len();
+        let workers = 0..self.request.workers.len();
+        let without_slots: Vec<_> = workers.map(|worker| self.change(worker, &[])).collect();
         for planned in planned {
             if ours
                 .as_ref()
                 .is_none_or(|ours| ours.contains(&planned.job.id()))
             {
-                let change = self.change(planned.worker, &planned.slots);
                 let mut document = planned.job.into_document();
-                change.apply(&mut document);
+                match without_slots.get(planned.worker) {
+                    Some(change) if planned.slots.is_empty() => change.apply(&mut document),
+                    _ => self
+                        .change(planned.worker, &planned.slots)
+                        .apply(&mut document),
+                }
                 self.claimed.jobs.push(JobDocument::new(document)?);
             }
         }
         let lost = count - (self.claimed.jobs.len() - before);
         self.claimed.lost += lost;
-        Ok(lost > 0)
+        Ok(lost)
     }
 
     /// Claims jobs without limits; true when all are ours for sure.
     async fn write_free(&self, planned: &[&Planned]) -> Result<bool> {
+        let at_once = if planned.len() < WORTH_TWO { 1 } else { 2 };
         let mut statements = Vec::new();
         for worker in 0..self.request.workers.len() {
             let mine = planned.iter().filter(|planned| planned.worker == worker);
             let ids: Vec<_> = mine.map(|planned| planned.job.id()).collect();
-            if !ids.is_empty() {
-                let mut change = self.change(worker, &[]);
-                // What no job has need not go: each operator costs time for each job.
-                let has = |field: &str| {
-                    planned
-                        .iter()
-                        .any(|planned| planned.job.get(field).is_some())
-                };
-                change.unset.retain(|field| has(field));
-                statements.push(self.statement(doc! { "$in": ids }.into(), &change)?);
+            if ids.is_empty() {
+                continue;
+            }
+            let mut change = self.change(worker, &[]);
+            // What no job has need not go: each operator costs time for each job.
+            let has = |field: &str| {
+                planned
+                    .iter()
+                    .any(|planned| planned.job.get(field).is_some())
+            };
+            change.unset.retain(|field| has(field));
+            for ids in ids.chunks(ids.len().div_ceil(at_once)) {
+                statements.push(self.statement(doc! { "$in": ids.to_vec() }.into(), &change)?);
             }
         }
-        self.write(&statements, planned.len(), Durability::Primary)
-            .await
+        let (some, others) = statements.split_at(statements.len() / at_once);
+        let write = |statements| self.write(statements, Durability::Primary);
+        let (some, others) = join(write(some), write(others)).await;
+        Ok(some?.zip(others?).map(|(some, others)| some + others) == Some(planned.len() as u64))
     }
 
     /// Claims jobs with their places. A claim that a failover took back would free a place in use.
@@ -232,18 +251,18 @@ impl Claiming<'_> {
                 self.statement(planned.job.id().into(), &change)
             })
             .collect();
-        self.write(&statements?, planned.len(), Durability::Majority)
-            .await
+        let met = self.write(&statements?, Durability::Majority).await?;
+        Ok(met == Some(planned.len() as u64))
     }
 
+    /// How many jobs met the statements, if that can be told.
     async fn write(
         &self,
         statements: &[RawDocumentBuf],
-        count: usize,
         durability: Durability,
-    ) -> Result<bool> {
+    ) -> Result<Option<u64>> {
         if statements.is_empty() {
-            return Ok(true);
+            return Ok(Some(0));
         }
         let written = self
             .store
@@ -255,7 +274,7 @@ impl Claiming<'_> {
                 warn(failure);
             }
         }
-        Ok(!written.repeated && written.met == count as u64)
+        Ok((!written.repeated).then_some(written.met))
     }
 
     fn statement(&self, ids: Bson, change: &Change) -> Result<RawDocumentBuf> {

@@ -9,9 +9,9 @@ use std::{
     time::Duration,
 };
 
-use bson::oid::ObjectId;
+use bson::{Bson, oid::ObjectId};
 use parking_lot::Mutex;
-use rocketjob_core::{Cancelled, JobContext, Result, Store};
+use rocketjob_core::{Cancelled, JobContext, Result, Store, name};
 use tokio::time::Instant;
 
 use crate::{
@@ -309,8 +309,8 @@ impl Crew {
         let mut held = self.held.lock();
         for context in contexts {
             self.queue.claim_ended(context);
-            let token = context.document().claim().map(|claim| claim.token);
-            if held.get(&context.id()) == token.as_ref() {
+            let token = context.document().get(name::CLAIM).and_then(Bson::as_str);
+            if held.get(&context.id()).map(String::as_str) == token {
                 held.remove(&context.id());
             }
         }

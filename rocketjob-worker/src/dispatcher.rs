@@ -160,9 +160,11 @@ impl Dispatcher {
                     self.claims.note(&claimed);
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
+                    // What others were faster to take tells nothing of what is behind it.
+                    let ended = found + claimed.lost < want.count || found == 0;
                     self.hand_out(&standing, claimed, &want);
-                    from_head = found < want.count && skip > 0;
-                    let exhausted = found < want.count && !from_head;
+                    from_head = ended && skip > 0;
+                    let exhausted = ended && !from_head;
                     self.crew.queue.tell_news(exhausted);
                     self.claims.answered.store(sequence + 1, Ordering::Release);
                     if std::mem::take(&mut doubtful) {

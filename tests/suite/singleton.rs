@@ -39,6 +39,18 @@ on_every_store! {
         }
     }
 
+    async fn of_many_created_together_the_first_wins(fixture: &Fixture) {
+        let jobs = (0..2_500).map(|creator| NightlyJob { creator });
+        let mut outcomes = NightlyJob::create_many(&fixture.store, jobs).await.unwrap().into_iter();
+        let first = outcomes.next().unwrap().unwrap();
+        assert_eq!(first.creator, 0);
+        assert_eq!(outcomes.len(), 2_499);
+        for outcome in outcomes {
+            let error = outcome.unwrap_err();
+            assert!(matches!(&error, Error::Existing { existing, .. } if *existing == first.id()), "{error}");
+        }
+    }
+
     async fn a_retry_is_refused_while_another_is_active(fixture: &Fixture) {
         let mut first = NightlyJob { creator: 1 }.create(&fixture.store).await.unwrap();
         first.fail("by hand").await.unwrap();
