@@ -277,16 +277,21 @@ impl Watch {
         if unknown.is_empty() {
             return Ok(());
         }
-        tracing::warn!(
-            jobs = unknown.len(),
-            "handing back jobs of a claim without answer"
-        );
         let now = self.store.now();
         let patches = unknown
             .iter()
             .map(|(job, claim)| Settlement::hand_back(job, claim.clone(), now).patch)
             .collect();
-        self.store.settle(patches).await.map(drop)
+        let settled = self.store.settle(patches).await?;
+        // The others were settled between the look at the store and that at what is held.
+        let jobs = settled
+            .iter()
+            .filter(|settled| matches!(settled, Settled::Accepted))
+            .count();
+        if jobs > 0 {
+            tracing::warn!(jobs, "handed back jobs of a claim without answer");
+        }
+        Ok(())
     }
 
     async fn for_each_page(&self, mut each: impl FnMut(Vec<JobDocument>)) -> Result<()> {
