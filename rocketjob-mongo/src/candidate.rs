@@ -1,7 +1,7 @@
 //! Finding what may be claimed next.
 
 use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
@@ -10,6 +10,7 @@ use rocketjob_core::{
 
 use crate::{
     filter,
+    frontier::Place,
     query::{self, limited},
     schema,
     store::MongoStore,
@@ -68,6 +69,14 @@ pub(crate) fn claimable(mut queued: Document) -> Document {
     }
 }
 
+/// Where the first is, if it is a job: batches stay where they are, and are to be found again.
+fn first_place(found: &[Candidate]) -> Option<Place> {
+    match found.first()? {
+        Candidate::Job(job) => Place::of(job),
+        _ => None,
+    }
+}
+
 /// What a claim looks for.
 pub(crate) struct Search<'s> {
     store: &'s MongoStore,
@@ -91,30 +100,93 @@ impl<'s> Search<'s> {
 
     /// Up to `limit` documents in the order of claims, behind the first `skip`.
     pub(crate) async fn next(&self, skip: usize, limit: usize) -> Result<Vec<Candidate>> {
-        if self.kinds.len() <= KINDS {
-            return self.find(&self.kinds, skip, limit).await;
+        if self.kinds.len() > KINDS {
+            return self.next_of_lists(skip, limit).await;
         }
+        let frontiers = self.store.frontiers();
+        if let Some(place) = frontiers.of(&self.kinds, self.filter) {
+            let urgent = self.is_any_more_urgent(place);
+            let found = self.find(&self.kinds, Some(place), skip, limit);
+            let (urgent, found) = try_join(urgent, found).await?;
+            if !urgent && found.len() == limit {
+                if skip == 0
+                    && let Some(place) = first_place(&found)
+                {
+                    frontiers.moved(&self.kinds, self.filter, place);
+                }
+                return Ok(found);
+            }
+        }
+        let found = self.find(&self.kinds, None, skip, limit);
+        let (found, first) = if skip == 0 {
+            let found = found.await?;
+            let first = first_place(&found);
+            (found, first)
+        } else {
+            let head = self.find(&self.kinds, None, 0, 1);
+            let (found, head) = try_join(found, head).await?;
+            (found, first_place(&head))
+        };
+        // Where there is less than wanted, the next look is one from the head anyway.
+        match first {
+            Some(place) if found.len() == limit => {
+                frontiers.found(&self.kinds, self.filter, place);
+            }
+            _ => frontiers.lost(&self.kinds, self.filter),
+        }
+        Ok(found)
+    }
+
+    async fn next_of_lists(&self, skip: usize, limit: usize) -> Result<Vec<Candidate>> {
         let lists = self.kinds.chunks(KINDS);
-        let lists = lists.map(|kinds| self.find(kinds, 0, skip.saturating_add(limit)));
+        let most = skip.saturating_add(limit);
+        let lists = lists.map(|kinds| self.find(kinds, None, 0, most));
         let mut merged: Vec<_> = try_join_all(lists).await?.into_iter().flatten().collect();
         merged.sort_by_key(Candidate::place);
         Ok(merged.into_iter().skip(skip).take(limit).collect())
     }
 
-    async fn find(&self, kinds: &[&str], skip: usize, limit: usize) -> Result<Vec<Candidate>> {
+    /// All, or those of one priority from a place on.
+    async fn find(
+        &self,
+        kinds: &[&str],
+        from: Option<Place>,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Vec<Candidate>> {
         if kinds.is_empty() {
             return Ok(Vec::new());
         }
+        // Of one priority the planner merges sorted scans only if it is left out of the order.
+        let (place, order) = match from {
+            Some(place) => (place.onwards(), doc! { name::ID: 1 }),
+            None => (Document::new(), doc! { name::PRIORITY: 1, name::ID: 1 }),
+        };
+        let mut options = limited(limit);
+        options.sort = Some(order);
+        options.skip = Some(skip as u64);
+        options.hint = Some(Hint::Name(schema::CLAIM.into()));
+        let found = self.store.read(self.condition(kinds, place)?, options);
+        Ok(found.await?.iter().map(|raw| Candidate::new(raw)).collect())
+    }
+
+    /// Looks backwards, so that nothing that was removed lies in the way.
+    async fn is_any_more_urgent(&self, place: Place) -> Result<bool> {
+        let condition = self.condition(&self.kinds, place.more_urgent())?;
+        let mut options = limited(1);
+        options.sort = Some(doc! { name::PRIORITY: -1, name::ID: -1 });
+        options.hint = Some(Hint::Name(schema::CLAIM.into()));
+        let fields = doc! { name::ID: 1 };
+        let found = self.store.read_fields(condition, options, fields).await?;
+        Ok(!found.is_empty())
+    }
+
+    fn condition(&self, kinds: &[&str], place: Document) -> Result<Document> {
         let due = doc! { name::RUN_AT: schema::due(date(self.now)) };
         let mut condition = claimable(due);
         condition.insert(name::KIND, doc! { "$in": kinds });
-        let condition = self.narrowed(condition)?;
-        let mut options = limited(limit);
-        options.sort = Some(doc! { name::PRIORITY: 1, name::ID: 1 });
-        options.skip = Some(skip as u64);
-        options.hint = Some(Hint::Name(schema::CLAIM.into()));
-        let found = self.store.read(condition, options).await?;
-        Ok(found.iter().map(|raw| Candidate::new(raw)).collect())
+        condition.extend(place);
+        self.narrowed(condition)
     }
 
     /// The condition on which `ids` may still be claimed.

@@ -29,6 +29,7 @@ mod command;
 mod error;
 mod event;
 mod filter;
+mod frontier;
 mod insert;
 mod inspection;
 mod place;

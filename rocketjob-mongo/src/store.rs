@@ -18,7 +18,13 @@ use rocketjob_core::{
     Patch, Query, ReadFrom, Refusal, Result, Settled, State,
 };
 
-use crate::{bell::Ear, clock::ServerClock, error, schema};
+use crate::{
+    bell::Ear,
+    clock::ServerClock,
+    error,
+    frontier::{Frontiers, Place},
+    schema,
+};
 
 const DEFAULT_DATABASE: &str = "rocketjob";
 
@@ -37,6 +43,7 @@ struct Shared {
     clock: ServerClock,
     ids: IdSource,
     ear: Ear,
+    frontiers: Frontiers,
 }
 
 impl MongoStore {
@@ -95,6 +102,7 @@ impl MongoStore {
             clock,
             ids: IdSource::new(),
             ear: Ear::new(),
+            frontiers: Frontiers::default(),
         })))
     }
 
@@ -124,8 +132,15 @@ impl MongoStore {
         error::translate(&self.0.address, error)
     }
 
-    /// Tells all in this process who wait for work.
+    pub(crate) fn frontiers(&self) -> &Frontiers {
+        &self.0.frontiers
+    }
+
+    /// Tells all in this process who wait for work that jobs have been changed.
     pub(crate) fn ring(&self, news: News) {
+        if news.ready {
+            self.frontiers().forget();
+        }
         self.0.ear.bell.ring(news);
     }
 }
@@ -164,8 +179,10 @@ impl JobStore for MongoStore {
 
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
         let news = News::of_jobs(&jobs);
+        let places: Vec<_> = jobs.iter().filter_map(Place::of).collect();
         let insertions = self.insert_jobs(jobs).await?;
-        self.ring(news);
+        self.frontiers().came(places.into_iter());
+        self.0.ear.bell.ring(news);
         Ok(insertions)
     }
 

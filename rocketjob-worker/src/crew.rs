@@ -377,9 +377,10 @@ impl Pace {
         nanoseconds(took) > self.long.load(Ordering::Relaxed)
     }
 
-    /// Nanoseconds for each job; `None` when nothing is known yet.
-    pub(crate) fn get(&self) -> Option<u64> {
-        Some(self.nanoseconds.load(Ordering::Relaxed)).filter(|nanoseconds| *nanoseconds > 0)
+    /// What each job takes; `None` when nothing is known yet.
+    pub(crate) fn get(&self) -> Option<Duration> {
+        let nanoseconds = self.nanoseconds.load(Ordering::Relaxed);
+        (nanoseconds > 0).then(|| Duration::from_nanos(nanoseconds))
     }
 }
 

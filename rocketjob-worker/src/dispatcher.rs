@@ -28,13 +28,20 @@ use crate::{
 /// How many jobs a server may read ahead of its idle workers, and so how far its claims reach into
 /// the queue.
 pub const MAX_READ_AHEAD: usize = 400;
-/// Jobs are read ahead only while a claim takes this many times longer than one of them.
-const FAR_SHORTER: u64 = 4;
-/// How much is read ahead: what the workers do in so many round trips.
+/// Many jobs are read ahead only while a claim takes this many times longer than one of them.
+const FAR_SHORTER: u32 = 4;
+/// How much is read ahead then: what the workers do in so many round trips.
 const ROUND_TRIPS: u32 = 4;
+/// Of longer jobs those are read ahead that workers begin in so many round trips, or in this time,
+/// and no more than one for each worker: so none of them waits for a claim, and claims are few.
+const FEW_ROUND_TRIPS: u32 = 2;
+const SPAN: Duration = Duration::from_millis(25);
+/// A job that takes longer than this, and than many round trips, is a long one.
+const LONG: Duration = Duration::from_millis(50);
 /// For how long a job that was read ahead may wait before it is handed back, at least and at most;
-/// between them it is twice what was meant to be read ahead.
+/// between them it is twice what was meant to be read ahead, or what a few jobs take.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
+const JOBS: u32 = 3;
 /// How often jobs that were read ahead are looked after while their workers do not ask for more.
 const LOOK: Duration = Duration::from_millis(5);
 /// How often a server that may not claim looks whether it may again.
@@ -113,12 +120,20 @@ struct Want {
     no_suspects: bool,
 }
 
+/// How many jobs to have read ahead.
+#[derive(Debug, Default)]
+struct Ahead {
+    jobs: usize,
+    /// At how many the next are to be claimed.
+    low_water: usize,
+}
+
 impl Dispatcher {
     /// Claims until the server stops. Returns when nothing more is handed out.
     pub(crate) async fn run(self) {
         let mut sequence = 0;
         let mut round_trip = Duration::from_millis(5);
-        self.crew.pace.set_long(round_trip * ROUND_TRIPS);
+        self.crew.pace.set_long(long(round_trip));
         let mut back_off = BACK_OFF.0;
         let mut doubtful = false;
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
@@ -156,7 +171,7 @@ impl Dispatcher {
                     back_off = BACK_OFF.0;
                     self.pulse.completed();
                     round_trip = (round_trip * 7 + began.elapsed()) / 8;
-                    self.crew.pace.set_long(round_trip * ROUND_TRIPS);
+                    self.crew.pace.set_long(long(round_trip));
                     self.claims.note(&claimed);
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
@@ -190,19 +205,19 @@ impl Dispatcher {
 
     fn want(&self, round_trip: Duration, held: usize) -> Want {
         let need = self.crew.queue.need();
-        let ahead = self.read_ahead(round_trip);
+        let Ahead { jobs, low_water } = self.ahead(round_trip);
         let (idle, any_idle) = (need.idle.len(), !need.idle.is_empty());
-        let count = if ahead == 0 {
+        let count = if jobs == 0 {
             idle.saturating_sub(need.ahead)
-        } else if need.ahead <= ahead / 2 && held <= MAX_HELD {
-            ahead + idle - need.ahead
+        } else if need.ahead <= low_water && held <= MAX_HELD {
+            jobs + idle - need.ahead
         } else {
             0
         };
-        let for_idle = ahead == 0 && need.want_news == 0;
+        let for_idle = jobs == 0 && need.want_news == 0;
         Want {
             count: count.max(need.want_news),
-            low_water: ahead / 2,
+            low_water,
             idle: if for_idle { need.idle } else { Vec::new() },
             any_idle,
             any_ahead: need.ahead > 0,
@@ -210,21 +225,27 @@ impl Dispatcher {
         }
     }
 
-    /// How many jobs to have ready beyond the idle workers: what those workers do in a few round
+    /// How many jobs to have ready beyond the idle workers: what those workers begin in a few round
     /// trips that are not in a long job now.
-    fn read_ahead(&self, round_trip: Duration) -> usize {
+    fn ahead(&self, round_trip: Duration) -> Ahead {
         let Some(pace) = self.crew.pace.get() else {
-            return 0;
+            return Ahead::default();
         };
-        let span = round_trip * ROUND_TRIPS;
-        let round_trip = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
-        if pace.saturating_mul(FAR_SHORTER) > round_trip {
-            return 0;
+        let begun = |workers: usize, span: Duration| {
+            let jobs = span.as_nanos() * workers as u128 / pace.as_nanos().max(1);
+            usize::try_from(jobs).map_or(MAX_READ_AHEAD, |jobs| jobs.min(MAX_READ_AHEAD))
+        };
+        let many = round_trip * ROUND_TRIPS;
+        if pace * FAR_SHORTER <= round_trip {
+            let jobs = begun(self.crew.available(many), many);
+            let low_water = jobs / 2;
+            return Ahead { jobs, low_water };
         }
-        let each = round_trip.saturating_mul(ROUND_TRIPS.into()) / pace;
-        let each = usize::try_from(each).unwrap_or(MAX_READ_AHEAD);
-        each.saturating_mul(self.crew.available(span))
-            .min(MAX_READ_AHEAD)
+        let workers = self.crew.available(many.max(pace * FEW_ROUND_TRIPS));
+        let few = round_trip * FEW_ROUND_TRIPS;
+        let jobs = begun(workers, few.max(SPAN).min(pace));
+        let low_water = begun(workers, few).min(jobs / 2);
+        Ahead { jobs, low_water }
     }
 
     async fn claim(
@@ -418,7 +439,8 @@ impl Dispatcher {
     /// What no worker will come to soon is left to others. Says whether all workers turned out to
     /// be in longer jobs than was thought.
     fn take_back(&self, round_trip: Duration) -> bool {
-        let patience = round_trip * ROUND_TRIPS * 2;
+        let jobs = self.crew.pace.get().unwrap_or_default() * JOBS;
+        let patience = (round_trip * ROUND_TRIPS * 2).max(jobs);
         let patience = patience.clamp(PATIENCE.0, PATIENCE.1);
         let mut assignments = self.crew.queue.take_back(patience);
         let waited = !assignments.is_empty();
@@ -426,7 +448,7 @@ impl Dispatcher {
             self.crew.pace.raise(patience);
         }
         assignments.extend(self.crew.queue.take_back_suspects(PATIENCE.1));
-        if self.read_ahead(round_trip) == 0 {
+        if self.ahead(round_trip).jobs == 0 {
             assignments.extend(self.crew.queue.take_back_rest());
         }
         if !assignments.is_empty() {
@@ -435,4 +457,9 @@ impl Dispatcher {
         }
         waited
     }
+}
+
+/// From when on a job is a long one.
+fn long(round_trip: Duration) -> Duration {
+    LONG.max(round_trip * ROUND_TRIPS)
 }

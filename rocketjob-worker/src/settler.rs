@@ -27,7 +27,7 @@ const GROUP: usize = 1000;
 /// Between the beginnings of two writes there is at least this time, so that the outcomes of slower
 /// jobs form groups as well: a durable write costs the store far more than an outcome in it does. No
 /// worker waits for it.
-const GAP: Duration = Duration::from_millis(5);
+const GAP: Duration = Duration::from_millis(10);
 /// So many outcomes are worth a write of their own at any time.
 const WORTH: usize = 100;
 /// How long the writer waits after the first error of the store, and at most.
