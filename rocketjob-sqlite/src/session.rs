@@ -1,7 +1,8 @@
 //! Reading and writing rows of jobs on one connection, inside a transaction.
 //!
 //! Every change of a job goes through [`Session`], so that slots are freed by any write that ends
-//! a run, and so that the bell rings for any write that makes work ready or schedules it.
+//! a run, and so that the bell rings for any write that makes work ready or schedules it. What an
+//! [`Ending`](crate::ending::Ending) writes does neither.
 
 use std::{cell::Cell, fmt::Write as _};
 
@@ -170,7 +171,7 @@ impl<'c> Session<'c> {
     /// Writes the columns that changed, so that only their indexes are touched. Says whether it
     /// was done, or a unique key stood against it.
     fn update(&self, row: &Row, changed: &[usize], rest_changed: bool) -> Result<bool, Failure> {
-        let mut sql = String::from("UPDATE OR IGNORE jobs SET ");
+        let mut sql = String::from(sql::UPDATE);
         let mut separator = "";
         for index in changed {
             // Writing to a String cannot fail.

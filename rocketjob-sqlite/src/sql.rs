@@ -250,6 +250,23 @@ pub(crate) const START: &str = "UPDATE jobs SET state = 'running', claim = ?19, 
      AND +hold IS ?12 AND +unique_key IS ?13 AND +unfinished_key IS ?14 AND sub_state IS ?15 \
      AND +successors IS ?16 AND +misfit IS ?17 AND rest IS ?18";
 
+/// The beginning of a change of a job, before the new values.
+pub(crate) const UPDATE: &str = "UPDATE OR IGNORE jobs SET ";
+
+/// A job that is held, has no place in a limit, and is what its columns say: id, token, worker.
+macro_rules! where_claimed {
+    () => {
+        "WHERE id = ?1 AND +state = 'running' AND +claim = ?2 AND worker_name = ?3 \
+         AND +misfit IS NULL AND NOT has_slots(rest)"
+    };
+}
+
+/// The end of a change that its holder makes to such a job.
+pub(crate) const WHERE_CLAIMED: &str = where_claimed!();
+
+/// Such a job goes.
+pub(crate) const DELETE_CLAIMED: &str = concat!("DELETE FROM jobs ", where_claimed!());
+
 /// A job goes: id.
 pub(crate) const DELETE: &str = "DELETE FROM jobs WHERE id = ?1";
 
