@@ -1,5 +1,6 @@
-//! Claims. Candidates are read from a snapshot, in the order (priority, id) over all kinds; their
-//! limits are asked; then those that are still as they were are taken in one transaction.
+//! Claims. Candidates are read from a snapshot, in the order (priority, id) over all kinds; while the
+//! next are read, they are decoded and their limits asked; then those that are still as they were are
+//! taken in one transaction.
 //!
 //! One ordered scan per kind, of an index that holds nothing but ready work, and a merge here: a
 //! claim costs as much as there are kinds and jobs asked for.
@@ -13,11 +14,13 @@ use rocketjob_core::{
     ClaimRequest, Claimed, Error, JobDocument, Limit, Result, SetAside, State, name,
 };
 
+use tokio::sync::mpsc;
+
 use self::{
     scan::{Place, Scan},
     take::Take,
 };
-use crate::{row::Row, session::Stored, store::SqliteStore};
+use crate::{row::Row, store::SqliteStore};
 
 /// How many candidates are read at once when limits hold most of them back.
 const MOST_CANDIDATES: usize = 1_000;
@@ -25,14 +28,14 @@ const MOST_CANDIDATES: usize = 1_000;
 /// A job or batch that may be taken, and what is to be done with it.
 #[derive(Debug)]
 struct Candidate {
-    stored: Stored,
+    row: Row,
     plan: Plan,
 }
 
 #[derive(Debug)]
 enum Plan {
     /// Let it run under these limits.
-    Start(Vec<Limit>),
+    Start(JobDocument, Vec<Limit>),
     /// Join the batch, which writes nothing.
     Join(JobDocument),
     /// Fail it, since it cannot be read.
@@ -41,20 +44,22 @@ enum Plan {
 
 impl Candidate {
     fn new(row: Row, request: &ClaimRequest<'_>) -> Self {
-        let stored = Stored::new(row);
-        let plan = match JobDocument::new(stored.document.clone()) {
+        let plan = match JobDocument::new(row.decode()) {
             Ok(batch) if batch.state() == State::Running => Plan::Join(batch),
-            Ok(job) => Plan::Start(request.limits.limits(&job)),
+            Ok(job) => {
+                let limits = request.limits.limits(&job);
+                Plan::Start(job, limits)
+            }
             Err(Error::Undecodable { id, reason, .. }) => Plan::SetAside(SetAside { id, reason }),
             Err(error) => Plan::SetAside(SetAside {
-                id: stored
-                    .document
+                id: row
+                    .decode()
                     .get(name::ID)
                     .map_or_else(String::new, rocketjob_core::id_text),
                 reason: error.to_string(),
             }),
         };
-        Self { stored, plan }
+        Self { row, plan }
     }
 }
 
@@ -85,15 +90,26 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
             behind,
             count: size,
         };
-        let scanned = store.read(move |connection| scan.run(connection)).await?;
-        let is_last = scanned.found.len() < size;
-        behind = scanned.found.last().map(scan::place);
+        let (sender, mut parts) = mpsc::unbounded_channel();
+        let scanning = store.read(move |connection| {
+            scan.run(connection, |rows| {
+                // Who has gone needs nothing more.
+                let _ = sender.send(rows);
+            })
+        });
+        let looking = async {
+            let mut candidates = Vec::with_capacity(size.min(MOST_CANDIDATES));
+            while let Some(rows) = parts.recv().await {
+                candidates.extend(rows.into_iter().map(|row| Candidate::new(row, request)));
+            }
+            candidates
+        };
+        let (scanned, candidates) = tokio::join!(scanning, looking);
+        let scanned = scanned?;
+        let is_last = scanned.found < size;
+        behind = scanned.last;
         let take = Take {
-            candidates: scanned
-                .found
-                .into_iter()
-                .map(|row| Candidate::new(row, request))
-                .collect(),
+            candidates,
             missing,
             token: request.token.to_string(),
             workers: request.workers.to_vec(),

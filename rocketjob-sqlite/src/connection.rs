@@ -14,6 +14,7 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 use crate::{
     error::{Failure, broken_off},
     options::Options,
+    rest,
 };
 use rocketjob_core::{Error, Result};
 
@@ -36,6 +37,7 @@ pub(crate) fn open(path: &PathBuf, options: &Options) -> Result<Connection, Fail
     use_wal(&connection, options.busy_timeout)?;
     connection.pragma_update(None, "synchronous", options.synchronous.as_str())?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    rest::register(&connection)?;
     Ok(connection)
 }
 

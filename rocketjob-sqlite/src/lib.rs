@@ -22,6 +22,7 @@
 mod bell;
 mod claim;
 mod connection;
+mod ending;
 mod error;
 mod event;
 mod find;
@@ -31,6 +32,7 @@ mod options;
 #[cfg(test)]
 mod plan;
 mod query;
+mod rest;
 mod row;
 mod schema;
 mod server;

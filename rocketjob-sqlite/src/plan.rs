@@ -10,7 +10,7 @@ use rocketjob_core::{
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
 
-use crate::{Options, SqliteStore, sql, watch::Watch};
+use crate::{Options, SqliteStore, rest, sql, watch::Watch};
 
 /// A file with jobs, and the store on it.
 struct Large {
@@ -41,6 +41,7 @@ impl Large {
 
     fn connection(&self) -> Connection {
         let connection = Connection::open(&self.path).unwrap();
+        rest::register(&connection).unwrap();
         connection
             .execute_batch("PRAGMA synchronous = OFF")
             .unwrap();

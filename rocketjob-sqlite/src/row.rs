@@ -4,9 +4,11 @@
 //! that is text, a wide integer) stays in the rest, where it wins over the column; the row is then
 //! marked as a misfit. Null in a column means absent.
 
-use bson::{Binary, Bson, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype};
+use bson::{
+    Binary, Bson, DateTime, Document, RawDocument, doc, oid::ObjectId, spec::BinarySubtype,
+};
 use rocketjob_core::{Filter, integer, name, whole_number};
-use rusqlite::types::Value;
+use rusqlite::{Statement, types::Value};
 
 use crate::error::Failure;
 
@@ -88,14 +90,15 @@ pub(crate) fn column_name(index: usize) -> &'static str {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Row {
     pub(crate) id: Vec<u8>,
-    pub(crate) values: [Value; WIDTH],
+    /// Apart from the rest of the row, which is handed around a lot.
+    pub(crate) values: Box<[Value; WIDTH]>,
     pub(crate) rest: Vec<u8>,
 }
 
 impl Row {
     /// The row of `document`, which must have an `_id`.
     pub(crate) fn encode(document: Document) -> Result<Self, Failure> {
-        let mut values = [const { Value::Null }; WIDTH];
+        let mut values = Box::new([const { Value::Null }; WIDTH]);
         if Filter::exists(name::SUCCESSORS).matches(&document) {
             values[SUCCESSORS] = Value::Integer(1);
         }
@@ -129,18 +132,9 @@ impl Row {
 
     /// The document of this row.
     pub(crate) fn decode(&self) -> Document {
-        let mut document = Document::new();
-        if let Some(id) = object_id(&self.id) {
-            document.insert(name::ID, id);
-        }
-        for (column, value) in COLUMNS.iter().zip(&self.values) {
-            if let Some(value) = load(column, value) {
-                document.insert(column.field, value);
-            }
-        }
-        if let Ok(rest) = Document::from_reader(self.rest.as_slice()) {
-            document.extend(rest);
-        } else {
+        let mut document = self.decode_columns();
+        if add(&mut document, &self.rest).is_err() {
+            document = self.decode_columns();
             let bytes = Binary {
                 subtype: BinarySubtype::Generic,
                 bytes: self.rest.clone(),
@@ -150,9 +144,22 @@ impl Row {
         document
     }
 
+    fn decode_columns(&self) -> Document {
+        let mut document = Document::new();
+        if let Some(id) = object_id(&self.id) {
+            document.insert(name::ID, id);
+        }
+        for (column, value) in COLUMNS.iter().zip(self.values.as_slice()) {
+            if let Some(value) = load(column, value) {
+                document.insert(column.field, value);
+            }
+        }
+        document
+    }
+
     /// A row of a statement that selects all columns.
     pub(crate) fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        let mut values = [const { Value::Null }; WIDTH];
+        let mut values = Box::new([const { Value::Null }; WIDTH]);
         for (index, value) in values.iter_mut().enumerate() {
             *value = row.get(index + 1)?;
         }
@@ -161,6 +168,16 @@ impl Row {
             values,
             rest: row.get(WIDTH + 1)?,
         })
+    }
+
+    /// Gives all columns to a statement, in their order, and says what number comes next.
+    pub(crate) fn bind(&self, statement: &mut Statement<'_>) -> rusqlite::Result<usize> {
+        statement.raw_bind_parameter(1, &self.id)?;
+        for (index, value) in self.values.iter().enumerate() {
+            statement.raw_bind_parameter(index + 2, value)?;
+        }
+        statement.raw_bind_parameter(WIDTH + 2, &self.rest)?;
+        Ok(WIDTH + 3)
     }
 
     /// Whether the columns alone may say something else than the document.
@@ -209,6 +226,15 @@ impl Row {
     }
 }
 
+/// Adds what has no column, as it is encoded.
+fn add(document: &mut Document, rest: &[u8]) -> Result<(), bson::error::Error> {
+    for field in RawDocument::from_bytes(rest)? {
+        let (name, value) = field?;
+        document.insert(name.as_str(), Bson::try_from(value)?);
+    }
+    Ok(())
+}
+
 /// The stored form of an id. One that is no `ObjectId` is never 12 bytes long.
 pub(crate) fn key(id: &Bson) -> Result<Vec<u8>, Failure> {
     match id {
@@ -230,7 +256,7 @@ fn text(value: &Value) -> Option<&str> {
 }
 
 /// What goes into the column for `value`, and whether it says all.
-fn store(column: &Column, value: &Bson) -> (Value, bool) {
+pub(crate) fn store(column: &Column, value: &Bson) -> (Value, bool) {
     let is_name = matches!(column.field, name::KIND | name::STATE);
     match (column.kind, value) {
         (_, Bson::Null) => (Value::Null, true),

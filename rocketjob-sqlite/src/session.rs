@@ -1,13 +1,15 @@
 //! Reading and writing rows of jobs on one connection, inside a transaction.
 //!
 //! Every change of a job goes through [`Session`], so that slots are freed by any write that ends
-//! a run, and so that the bell rings for any write that makes work ready or schedules it.
+//! a run, and so that the bell rings for any write that makes work ready or schedules it. What an
+//! [`Ending`](crate::ending::Ending) writes does neither.
 
 use std::{cell::Cell, fmt::Write as _};
 
 use bson::{Bson, Document};
+use jiff::Timestamp;
 use rocketjob_core::{Change, News, name};
-use rusqlite::{CachedStatement, Connection, OptionalExtension, params};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Statement, params};
 
 use crate::{
     error::Failure,
@@ -77,11 +79,7 @@ impl<'c> Session<'c> {
         let news = News::of_document(&document);
         let row = Row::encode(document)?;
         let mut statement = self.prepare(sql::INSERT)?;
-        statement.raw_bind_parameter(1, &row.id)?;
-        for (index, value) in row.values.iter().enumerate() {
-            statement.raw_bind_parameter(index + 2, value)?;
-        }
-        statement.raw_bind_parameter(row.values.len() + 2, &row.rest)?;
+        row.bind(&mut statement)?;
         if statement.raw_execute()? == 0 {
             return if self.row(&row.id)?.is_some() {
                 Ok(Err(row.id))
@@ -94,6 +92,22 @@ impl<'c> Session<'c> {
         }
         self.note(news);
         Ok(Ok(()))
+    }
+
+    /// Lets a job run that takes no place in a limit, if its row is still as it was; `statement`
+    /// is [`START`](sql::START). Says whether it is.
+    pub(crate) fn start(
+        statement: &mut Statement<'_>,
+        before: &Row,
+        token: &str,
+        worker_name: &str,
+        now: Timestamp,
+    ) -> Result<bool, Failure> {
+        let next = before.bind(statement)?;
+        statement.raw_bind_parameter(next, token)?;
+        statement.raw_bind_parameter(next + 1, worker_name)?;
+        statement.raw_bind_parameter(next + 2, now.as_millisecond())?;
+        Ok(statement.raw_execute()? > 0)
     }
 
     /// Makes a change, except that it does not delete. Inner error: the job that holds a unique
@@ -157,7 +171,7 @@ impl<'c> Session<'c> {
     /// Writes the columns that changed, so that only their indexes are touched. Says whether it
     /// was done, or a unique key stood against it.
     fn update(&self, row: &Row, changed: &[usize], rest_changed: bool) -> Result<bool, Failure> {
-        let mut sql = String::from("UPDATE OR IGNORE jobs SET ");
+        let mut sql = String::from(sql::UPDATE);
         let mut separator = "";
         for index in changed {
             // Writing to a String cannot fail.

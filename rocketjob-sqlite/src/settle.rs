@@ -4,6 +4,7 @@ use bson::Document;
 use rocketjob_core::{Insertion, JobDocument, Patch, Refusal, Settled};
 
 use crate::{
+    ending::{Ending, Endings},
     error::Failure,
     row::object_id,
     session::{Session, Stored, existing},
@@ -24,10 +25,22 @@ pub(crate) fn insert(
         .collect()
 }
 
-pub(crate) fn settle(session: &Session<'_>, patches: &[Patch]) -> Result<Vec<Settled>, Failure> {
+/// Settles each patch, with the ending that was made of it, if there is one.
+pub(crate) fn settle(
+    session: &Session<'_>,
+    patches: &[Patch],
+    endings: &[Option<Ending>],
+) -> Result<Vec<Settled>, Failure> {
+    let mut direct = Endings::new(session);
     patches
         .iter()
-        .map(|patch| {
+        .zip(endings)
+        .map(|(patch, ending)| {
+            if let Some(ending) = ending
+                && direct.run(ending, patch)?
+            {
+                return Ok(Settled::Accepted);
+            }
             let Some(stored) = find(session, patch)? else {
                 return Ok(Settled::Refused(Refusal::NotFound));
             };

@@ -242,6 +242,31 @@ pub(crate) const INSERT: &str = concat!(
     ") VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)"
 );
 
+/// A ready job begins to run: all columns as they were found, token, worker, time.
+pub(crate) const START: &str = "UPDATE jobs SET state = 'running', claim = ?19, worker_name = ?20, \
+     started_at = ?21, ready = NULL, hold = NULL WHERE id = ?1 AND kind IS ?2 AND +state IS ?3 \
+     AND priority IS ?4 AND run_at IS ?5 AND created_at IS ?6 AND started_at IS ?7 \
+     AND completed_at IS ?8 AND worker_name IS ?9 AND +claim IS ?10 AND +ready IS ?11 \
+     AND +hold IS ?12 AND +unique_key IS ?13 AND +unfinished_key IS ?14 AND sub_state IS ?15 \
+     AND +successors IS ?16 AND +misfit IS ?17 AND rest IS ?18";
+
+/// The beginning of a change of a job, before the new values.
+pub(crate) const UPDATE: &str = "UPDATE OR IGNORE jobs SET ";
+
+/// A job that is held, has no place in a limit, and is what its columns say: id, token, worker.
+macro_rules! where_claimed {
+    () => {
+        "WHERE id = ?1 AND +state = 'running' AND +claim = ?2 AND worker_name = ?3 \
+         AND +misfit IS NULL AND NOT has_slots(rest)"
+    };
+}
+
+/// The end of a change that its holder makes to such a job.
+pub(crate) const WHERE_CLAIMED: &str = where_claimed!();
+
+/// Such a job goes.
+pub(crate) const DELETE_CLAIMED: &str = concat!("DELETE FROM jobs ", where_claimed!());
+
 /// A job goes: id.
 pub(crate) const DELETE: &str = "DELETE FROM jobs WHERE id = ?1";
 

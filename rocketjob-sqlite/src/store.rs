@@ -20,6 +20,7 @@ use crate::{
     bell::Ear,
     claim,
     connection::{Readers, open_writer},
+    ending::{Ending, Form},
     error::Failure,
     find, hold,
     options::Options,
@@ -167,8 +168,19 @@ impl JobStore for SqliteStore {
     }
 
     async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
-        self.write(move |session| settle::settle(session, &patches))
-            .await
+        let mut form = Form::default();
+        let endings: Vec<_> = patches
+            .iter()
+            .map(|patch| Ending::of(patch, &mut form))
+            .collect();
+        let (settled, ..) = self
+            .write(move |session| {
+                let settled = settle::settle(session, &patches, &endings)?;
+                // Others wait for the writer: what is of no more use is let go elsewhere.
+                Ok((settled, patches, endings))
+            })
+            .await?;
+        Ok(settled)
     }
 
     async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {

@@ -3,11 +3,13 @@
 use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
-use rocketjob_core::{Change, Claim, Claimed, JobDocument, Limit, Result};
+use rocketjob_core::{Change, Claim, Claimed, JobDocument, Limit, Result, name};
+use rusqlite::Statement;
 
 use super::{Candidate, Plan};
 use crate::{
     error::Failure,
+    row::Row,
     session::{Session, Stored},
     sql,
     store::SqliteStore,
@@ -27,79 +29,142 @@ pub(super) struct Take {
     pub(super) now: Timestamp,
 }
 
+/// What became of a candidate.
+#[derive(Debug)]
+enum Fate {
+    /// Somebody was faster, or it has to wait.
+    Left,
+    /// As it was planned, without a claim.
+    Done,
+    /// It runs, with the worker of this number and in these places.
+    Begun { worker: usize, slots: Vec<String> },
+}
+
 impl Take {
     /// Takes as many as are wanted and adds them to `claimed`.
     pub(super) async fn run(self, store: &SqliteStore, claimed: &mut Claimed) -> Result<()> {
         let writes = |candidate: &Candidate| !matches!(candidate.plan, Plan::Join(_));
-        if !self.candidates.iter().any(writes) {
-            let batches =
-                self.candidates
-                    .into_iter()
-                    .filter_map(|candidate| match candidate.plan {
-                        Plan::Join(batch) => Some(batch),
-                        _ => None,
-                    });
-            claimed.batches.extend(batches.take(self.missing));
-            return Ok(());
-        }
-        let taken = store.write(move |session| self.write(session)).await?;
-        claimed.jobs.extend(taken.jobs);
-        claimed.batches.extend(taken.batches);
-        claimed.set_aside.extend(taken.set_aside);
+        let (take, fates) = if self.candidates.iter().any(writes) {
+            // What only this process sees of it is done after the transaction: others wait.
+            store
+                .write(move |session| {
+                    let fates = self.write(session)?;
+                    Ok((self, fates))
+                })
+                .await?
+        } else {
+            let joined = self.candidates.iter().take(self.missing);
+            let fates = joined.map(|_| Fate::Done).collect();
+            (self, fates)
+        };
+        take.tell(fates, claimed);
         Ok(())
     }
 
-    fn write(self, session: &Session<'_>) -> Result<Claimed, Failure> {
-        let mut taken = Claimed::default();
+    /// What becomes of each candidate, until there are as many as are wanted.
+    fn write(&self, session: &Session<'_>) -> Result<Vec<Fate>, Failure> {
+        let mut fates = Vec::with_capacity(self.candidates.len());
         let mut places = Places::new(session);
-        for Candidate { stored, plan } in self.candidates {
-            if taken.jobs.len() + taken.batches.len() == self.missing {
+        let mut start = session.prepare(sql::START)?;
+        let (mut begun, mut joined) = (0, 0);
+        for candidate in &self.candidates {
+            if begun + joined == self.missing {
                 break;
             }
-            let plan = match plan {
-                Plan::Join(batch) => {
-                    taken.batches.push(batch);
-                    continue;
-                }
-                plan => plan,
-            };
-            // Another claim, or an operator, was faster: what the limits said may be wrong, too.
-            if session.row(&stored.row.id)?.as_ref() != Some(&stored.row) {
-                continue;
+            let worker = (self.turn + begun) % self.workers.len();
+            let fate = self.write_one(session, &mut start, &mut places, candidate, worker)?;
+            begun += usize::from(matches!(fate, Fate::Begun { .. }));
+            joined += usize::from(matches!(candidate.plan, Plan::Join(_)));
+            fates.push(fate);
+        }
+        Ok(fates)
+    }
+
+    fn write_one(
+        &self,
+        session: &Session<'_>,
+        start: &mut Statement<'_>,
+        places: &mut Places<'_>,
+        Candidate { row, plan }: &Candidate,
+        worker: usize,
+    ) -> Result<Fate, Failure> {
+        // Another claim, or an operator, may have been faster: what the limits said may be wrong
+        // then, too.
+        let is_as_it_was = || Ok::<_, Failure>(session.row(&row.id)?.as_ref() == Some(row));
+        match plan {
+            Plan::Join(_) => Ok(Fate::Done),
+            Plan::Start(job, limits) if limits.is_empty() && is_plain(row, job) => {
+                let worker_name = &self.workers[worker];
+                let begun = Session::start(start, row, &self.token, worker_name, self.now)?;
+                let slots = Vec::new();
+                Ok(if begun {
+                    Fate::Begun { worker, slots }
+                } else {
+                    Fate::Left
+                })
             }
-            match plan {
-                Plan::Join(_) => {}
-                Plan::SetAside(aside) => {
-                    session.mark(&stored, &aside.fail(self.now))?;
-                    taken.set_aside.push(aside);
-                }
-                Plan::Start(limits) => match places.find(&limits)? {
+            _ if !is_as_it_was()? => Ok(Fate::Left),
+            Plan::SetAside(aside) => {
+                session.mark(&Stored::new(row.clone()), &aside.fail(self.now))?;
+                Ok(Fate::Done)
+            }
+            Plan::Start(job, limits) => {
+                let stored = Stored {
+                    row: row.clone(),
+                    document: job.as_document().clone(),
+                };
+                match places.find(limits)? {
                     Err(full) => {
                         session.mark(&stored, &Limit::wait(full))?;
+                        Ok(Fate::Left)
                     }
                     Ok(slots) => {
-                        let turn = (self.turn + taken.jobs.len()) % self.workers.len();
-                        let claim = Claim {
-                            token: self.token.clone(),
-                            worker_name: self.workers[turn].clone(),
-                        };
-                        let change = claim.start(self.now, slots);
-                        taken.jobs.extend(start(session, &stored, &change)?);
+                        session.mark(&stored, &self.start(worker, slots.clone()))?;
+                        Ok(Fate::Begun { worker, slots })
                     }
-                },
+                }
             }
         }
-        Ok(taken)
+    }
+
+    /// What is written to a job that begins.
+    fn start(&self, worker: usize, slots: Vec<String>) -> Change {
+        let claim = Claim {
+            token: self.token.clone(),
+            worker_name: self.workers[worker].clone(),
+        };
+        claim.start(self.now, slots)
+    }
+
+    fn tell(mut self, fates: Vec<Fate>, claimed: &mut Claimed) {
+        let candidates = std::mem::take(&mut self.candidates);
+        // Many jobs have one worker when they are read ahead.
+        let mut starts = vec![None; self.workers.len()];
+        for (candidate, fate) in candidates.into_iter().zip(fates) {
+            match (candidate.plan, fate) {
+                (Plan::Start(job, _), Fate::Begun { worker, slots }) => {
+                    let mut document = job.into_document();
+                    if slots.is_empty() {
+                        let start = || self.start(worker, Vec::new());
+                        starts[worker]
+                            .get_or_insert_with(start)
+                            .apply(&mut document);
+                    } else {
+                        self.start(worker, slots).apply(&mut document);
+                    }
+                    claimed.jobs.extend(JobDocument::new(document));
+                }
+                (Plan::Join(batch), Fate::Done) => claimed.batches.push(batch),
+                (Plan::SetAside(aside), Fate::Done) => claimed.set_aside.push(aside),
+                _ => {}
+            }
+        }
     }
 }
 
-fn start(
-    session: &Session<'_>,
-    stored: &Stored,
-    change: &Change,
-) -> Result<Option<JobDocument>, Failure> {
-    let after = session.mark(stored, change)?;
-    Ok(JobDocument::new(after.document).ok())
+/// Whether only columns change when the job begins.
+fn is_plain(row: &Row, job: &JobDocument) -> bool {
+    !row.is_misfit() && !job.as_document().contains_key(name::SLOTS)
 }
 
 /// The free places of limits, counted in the transaction that takes them.
@@ -155,3 +220,6 @@ impl<'s> Places<'s> {
         Ok(self.taken.entry(key.to_owned()).or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;
