@@ -82,6 +82,7 @@ pub(crate) struct Search<'s> {
     store: &'s MongoStore,
     kinds: Vec<&'s str>,
     filter: Option<&'s Filter>,
+    may_lag: bool,
     now: Timestamp,
 }
 
@@ -94,6 +95,7 @@ impl<'s> Search<'s> {
             store,
             kinds,
             filter: request.filter,
+            may_lag: request.may_lag,
             now,
         }
     }
@@ -104,11 +106,11 @@ impl<'s> Search<'s> {
             return self.next_of_lists(skip, limit).await;
         }
         let frontiers = self.store.frontiers();
-        if let Some(place) = frontiers.of(&self.kinds, self.filter) {
-            let urgent = self.is_any_more_urgent(place);
-            let found = self.find(&self.kinds, Some(place), skip, limit);
-            let (urgent, found) = try_join(urgent, found).await?;
-            if !urgent && found.len() == limit {
+        if self.may_lag
+            && let Some(place) = frontiers.of(&self.kinds, self.filter)
+        {
+            let found = self.find(&self.kinds, Some(place), skip, limit).await?;
+            if found.len() == limit {
                 if skip == 0
                     && let Some(place) = first_place(&found)
                 {
@@ -118,7 +120,7 @@ impl<'s> Search<'s> {
             }
         }
         let found = self.find(&self.kinds, None, skip, limit);
-        let (found, first) = if skip == 0 {
+        let (found, first) = if skip == 0 || !self.may_lag {
             let found = found.await?;
             let first = first_place(&found);
             (found, first)
@@ -168,17 +170,6 @@ impl<'s> Search<'s> {
         options.hint = Some(Hint::Name(schema::CLAIM.into()));
         let found = self.store.read(self.condition(kinds, place)?, options);
         Ok(found.await?.iter().map(|raw| Candidate::new(raw)).collect())
-    }
-
-    /// Looks backwards, so that nothing that was removed lies in the way.
-    async fn is_any_more_urgent(&self, place: Place) -> Result<bool> {
-        let condition = self.condition(&self.kinds, place.more_urgent())?;
-        let mut options = limited(1);
-        options.sort = Some(doc! { name::PRIORITY: -1, name::ID: -1 });
-        options.hint = Some(Hint::Name(schema::CLAIM.into()));
-        let fields = doc! { name::ID: 1 };
-        let found = self.store.read_fields(condition, options, fields).await?;
-        Ok(!found.is_empty())
     }
 
     fn condition(&self, kinds: &[&str], place: Document) -> Result<Document> {

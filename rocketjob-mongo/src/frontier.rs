@@ -2,9 +2,9 @@
 //!
 //! A claimed job leaves the index, but for a while the storage engine keeps what was removed, and a
 //! scan from the head passes by all of it: in a busy queue that takes longer than all else in a
-//! claim. So the place of the first job is kept for a moment, and the next claims begin there. They
-//! still look for jobs of a better priority. What becomes ready with the same priority and an older
-//! id is found as soon as this process did it, and otherwise with the next look from the head.
+//! claim. So the place of the first job is kept for a moment, and the next claims that may lag begin
+//! there. What becomes ready before it is found at once if this process did it, and otherwise with
+//! the next look from the head.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use rocketjob_core::{Filter, JobDocument, name, whole_number};
 
 /// How long a place is good for.
-const FRESH: Duration = Duration::from_millis(100);
+const FRESH: Duration = Duration::from_millis(50);
 /// For how many sets of kinds places are kept; a process has as many as it has servers, if they
 /// perform different ones.
 const SETS: usize = 8;
@@ -36,11 +36,6 @@ impl Place {
     /// The condition for what comes from here on with the same priority.
     pub(crate) fn onwards(self) -> Document {
         doc! { name::PRIORITY: self.priority, name::ID: { "$gte": self.id } }
-    }
-
-    /// The condition for what is more urgent.
-    pub(crate) fn more_urgent(self) -> Document {
-        doc! { name::PRIORITY: { "$lt": self.priority } }
     }
 }
 

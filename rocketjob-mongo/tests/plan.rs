@@ -158,7 +158,7 @@ async fn claims(profiler: &mut Profiler, store: &Store) {
     for known in [2, 20, 200, 201, 500] {
         // A merge of sorted scans looks at one key of each kind more than it gives.
         let most = known.min(200) + COUNT + 1;
-        let claimer = claimer(store, known);
+        let claimer = claimer(store, known).that_may_lag();
         let what = format!("claim, {known} kinds");
         // The second looks from where the first began.
         let twice = async {

@@ -91,6 +91,7 @@ impl Large {
             kinds: &kinds,
             filter: None,
             skip: 0,
+            may_lag: false,
             limits,
         };
         self.store.claim(&request).await.unwrap()

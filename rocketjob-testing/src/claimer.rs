@@ -23,6 +23,7 @@ pub struct Claimer {
     /// The kinds that it performs.
     pub kinds: Vec<String>,
     sequence: AtomicU64,
+    may_lag: bool,
 }
 
 /// What a claim asks for besides the number of jobs.
@@ -59,6 +60,7 @@ impl Claimer {
             server,
             workers: vec![format!("{}:1", server.to_hex())],
             kinds: kinds.into_iter().map(Into::into).collect(),
+            may_lag: false,
             sequence: AtomicU64::new(1),
         }
     }
@@ -69,6 +71,13 @@ impl Claimer {
         self.workers = (1..=count)
             .map(|number| format!("{}:{number}", self.server.to_hex()))
             .collect();
+        self
+    }
+
+    /// Whose claims may miss what has become ready just now.
+    #[must_use]
+    pub fn that_may_lag(mut self) -> Self {
+        self.may_lag = true;
         self
     }
 
@@ -102,6 +111,7 @@ impl Claimer {
             kinds: &self.kinds,
             filter: wanted.filter,
             skip: wanted.skip,
+            may_lag: self.may_lag,
             limits: wanted.limits,
         };
         self.store.claim(&request).await

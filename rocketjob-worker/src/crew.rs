@@ -15,12 +15,16 @@ use rocketjob_core::{Cancelled, JobContext, Result, Store, name};
 use tokio::time::Instant;
 
 use crate::{
+    dispatcher::MAX_READ_AHEAD,
     place::{Body, Place},
     queue::{Assignment, Queue},
     settler::{Item, Outbox, hand_back},
     standing::Post,
     worker::{Performing, Worker},
 };
+
+/// How many claims may be open, until their outcomes are written, before further ones pause.
+pub(crate) const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
 
 /// What the workers of a server share with it and with one another.
 #[derive(Debug)]
@@ -307,12 +311,16 @@ impl Crew {
     /// The claims of these jobs have ended, or are lost.
     pub(crate) fn forget_all<'a>(&self, contexts: impl Iterator<Item = &'a JobContext>) {
         let mut held = self.held.lock();
+        let before = held.len();
         for context in contexts {
             self.queue.claim_ended(context);
             let token = context.document().get(name::CLAIM).and_then(Bson::as_str);
             if held.get(&context.id()).map(String::as_str) == token {
                 held.remove(&context.id());
             }
+        }
+        if before > MAX_HELD && held.len() <= MAX_HELD {
+            self.queue.want();
         }
     }
 

@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     calm::Calm,
-    crew::{Crew, worker_name},
+    crew::{Crew, MAX_HELD, worker_name},
     health::Pulse,
     queue::Assignment,
     schedule::Alarm,
@@ -46,8 +46,6 @@ const JOBS: u32 = 3;
 const LOOK: Duration = Duration::from_millis(5);
 /// How often a server that may not claim looks whether it may again.
 const PAUSE: Duration = Duration::from_millis(250);
-/// How many claims may be open, until their outcomes are written, before further ones pause.
-const MAX_HELD: usize = 4 * MAX_READ_AHEAD;
 /// How often an idle server looks for work while it is told of all that there is, and otherwise.
 pub(crate) const SELDOM: Duration = Duration::from_secs(5);
 const OFTEN: Duration = Duration::from_millis(500);
@@ -114,8 +112,10 @@ struct Want {
     idle: Vec<usize>,
     /// Whether any worker has nothing to do.
     any_idle: bool,
-    /// Whether anything was read ahead that nobody has begun.
-    any_ahead: bool,
+    /// How many jobs were read ahead that nobody has begun.
+    ahead: usize,
+    /// What is claimed is read ahead, and nobody has asked for what is new.
+    may_lag: bool,
     /// No more suspects.
     no_suspects: bool,
 }
@@ -154,7 +154,7 @@ impl Dispatcher {
             all_busy &= !want.any_idle;
             if want.count == 0 || all_busy {
                 self.pulse.completed();
-                let at_most = if want.any_ahead { LOOK } else { PAUSE };
+                let at_most = if want.ahead > 0 { LOOK } else { PAUSE };
                 self.wait(self.crew.queue.wanting(), at_most).await;
                 continue;
             }
@@ -220,7 +220,8 @@ impl Dispatcher {
             low_water,
             idle: if for_idle { need.idle } else { Vec::new() },
             any_idle,
-            any_ahead: need.ahead > 0,
+            ahead: need.ahead,
+            may_lag: jobs > 0 && need.want_news == 0,
             no_suspects: need.suspects,
         }
     }
@@ -267,6 +268,7 @@ impl Dispatcher {
             kinds: &self.kinds,
             filter: filter.as_ref(),
             skip,
+            may_lag: want.may_lag,
             limits: &*self.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);

@@ -319,6 +319,11 @@ impl Queue {
         }
     }
 
+    /// Lets the claims go on.
+    pub(crate) fn want(&self) {
+        self.wanting.notify_one();
+    }
+
     /// Returns when [`need`](Self::need) may have grown.
     pub(crate) async fn wanting(&self) {
         self.wanting.notified().await;

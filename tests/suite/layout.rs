@@ -229,6 +229,7 @@ fn a_running_job() {
             kinds: &["RocketJob::Jobs::SimpleJob".to_owned()],
             filter: None,
             skip: 0,
+            may_lag: false,
             limits: &rocketjob::NoLimits,
         };
         fixture.store.claim(&request).await.unwrap();

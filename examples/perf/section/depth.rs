@@ -129,6 +129,7 @@ impl Queue {
             kinds: &self.kinds,
             filter: None,
             skip: 0,
+            may_lag: false,
             limits: &NoLimits,
         };
         let began = Instant::now();

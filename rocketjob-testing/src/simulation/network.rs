@@ -132,7 +132,7 @@ impl JobStore for Network {
         let workers = request.workers.to_vec();
         let kinds = request.kinds.to_vec();
         let filter = request.filter.cloned();
-        let (count, skip) = (request.count, request.skip);
+        let (count, skip, may_lag) = (request.count, request.skip, request.may_lag);
         let registry = Arc::clone(&self.registry);
         self.send("claim", move |world| {
             async move {
@@ -143,6 +143,7 @@ impl JobStore for Network {
                     kinds: &kinds,
                     filter: filter.as_ref(),
                     skip,
+                    may_lag,
                     limits: &*registry,
                 };
                 world.claim(&request).await
