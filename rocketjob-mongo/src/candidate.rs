@@ -120,7 +120,11 @@ impl<'s> Search<'s> {
             }
         }
         let found = self.find(&self.kinds, None, skip, limit);
-        let (found, first) = if skip == 0 || !self.may_lag {
+        if skip > 0 && !self.may_lag {
+            // What was left to others tells nothing of where the queue begins.
+            return found.await;
+        }
+        let (found, first) = if skip == 0 {
             let found = found.await?;
             let first = first_place(&found);
             (found, first)
