@@ -68,7 +68,7 @@ pub use limit::{places, release_free_places};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use perform::{Handler, Performed};
-pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover};
+pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};

@@ -71,6 +71,8 @@ pub const TRACE: &str = "trace";
 
 /// The value of [`HOLD`] for a job whose `run_at` lies in the future.
 pub const HOLD_SCHEDULED: &str = "scheduled";
+/// The value of [`HOLD`] for a job with which servers have died before, until it is its turn.
+pub const HOLD_SUSPECT: &str = "suspect";
 
 /// All names above: a job's own fields may not be stored under one of them.
 pub const ENVELOPE: &[&str] = &[

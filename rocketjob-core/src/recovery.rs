@@ -7,7 +7,9 @@
 //! A job that kills its server must not be performed for ever, and must not draw others with it. The
 //! first loss of a job proves nothing: a server has many jobs in hand when it dies. From then on the
 //! job is a *suspect*: a server performs only one suspect at a time, and notes in the document that
-//! it begins. Only a suspect that had begun is counted as lost again.
+//! it begins. Only a suspect that had begun is counted as lost again. Thousands of suspects may wait
+//! after a crash: they are held, so that they are in nobody's way, and servers make a few ready at a
+//! time ([`release_suspects`]).
 
 use jiff::Timestamp;
 
@@ -28,6 +30,8 @@ use crate::{
 
 /// How many claims are read and written at a time.
 const PAGE: usize = 1000;
+/// How many suspects become ready at a time.
+const SUSPECTS: usize = 20;
 
 /// Whether servers have died with the job before.
 pub fn is_suspect(job: &JobDocument) -> bool {
@@ -40,6 +44,14 @@ pub fn is_marked(job: &JobDocument, definition: &Definition) -> bool {
     is_suspect(job)
         || definition.on_lost_claim == LostClaim::Fail
         || definition.max_lost_claims <= 1
+}
+
+/// Makes the next suspects ready, and says how many. For a server that has none in hand.
+///
+/// # Errors
+/// Those of the store.
+pub async fn release_suspects(store: &dyn Storage) -> Result<u64> {
+    store.release(name::HOLD_SUSPECT, SUSPECTS).await
 }
 
 /// The write that notes that `perform` begins under `claim`.

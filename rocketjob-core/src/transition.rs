@@ -7,7 +7,8 @@ use bson::{Bson, Document};
 use jiff::Timestamp;
 
 use crate::{
-    change::Change, document::JobDocument, encoding::date, failure::JobFailure, name, state::State,
+    change::Change, document::JobDocument, encoding::date, failure::JobFailure, name,
+    recovery::is_suspect, state::State,
 };
 
 /// `perform` ended well.
@@ -53,12 +54,14 @@ pub(crate) fn pause(change: &mut Change, job: &JobDocument, now: Timestamp) {
     stop(change, job, State::Paused, now);
 }
 
-/// A claim is handed back.
+/// A claim is handed back. Suspects wait for their turn.
 pub(crate) fn requeue(change: &mut Change, job: &JobDocument, now: Timestamp) {
     change.put(name::STATE, State::Queued.as_str());
     clear(change, job, name::STARTED_AT);
     clear(change, job, name::WORKER_NAME);
-    mark(change, job.run_at(), None, now);
+    let is_suspect = is_suspect(job) || change.set.contains_key(name::LOST_CLAIMS);
+    let hold = is_suspect.then(|| name::HOLD_SUSPECT.to_owned());
+    mark(change, job.run_at(), hold, now);
 }
 
 /// A failed job waits again.

@@ -41,6 +41,7 @@ macro_rules! conformance {
                 removes_a_hold_that_was_left_standing
                 gives_the_jobs_to_the_workers_in_turn
                 leaves_the_head_to_other_servers
+                lets_no_claim_lag_behind_what_was_left_to_others
                 takes_the_head_when_nothing_lies_behind_it
                 never_gives_one_job_to_two_claimers
                 joins_running_batches_without_writing
@@ -197,6 +198,7 @@ macro_rules! conformance {
                 leaves_kinds_that_it_does_not_know
                 passes_by_claims_that_are_not_ours
                 hands_a_suspect_back_that_had_not_begun
+                holds_suspects_until_it_is_their_turn
                 counts_a_suspect_that_had_begun
                 fails_a_job_with_which_too_many_servers_died
                 fails_what_must_not_be_performed_twice

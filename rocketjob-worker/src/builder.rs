@@ -429,6 +429,7 @@ impl ServerBuilder {
     fn sweeper(&self, parts: &Parts) -> Sweeper {
         Sweeper {
             store: parts.store.clone(),
+            crew: Arc::clone(&parts.crew),
             post: Arc::clone(&parts.post),
             registry: Arc::clone(&parts.registry),
             interval: self.heartbeat_interval,

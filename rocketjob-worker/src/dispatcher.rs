@@ -11,7 +11,7 @@ use std::{
 
 use rocketjob_core::{
     Bells, ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
-    Shared, Store, Validity, name,
+    Shared, Store, Validity, name, release_suspects,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -42,6 +42,9 @@ const LONG: Duration = Duration::from_millis(50);
 /// between them it is twice what was meant to be read ahead, or what a few jobs take.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 const JOBS: u32 = 3;
+/// And a suspect, of which one is performed at a time: to hand back and claim hundreds of them again
+/// and again costs more than that other servers could share in them.
+const SUSPECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often jobs that were read ahead are looked after while their workers do not ask for more.
 const LOOK: Duration = Duration::from_millis(5);
 /// How often a server that may not claim looks whether it may again.
@@ -158,6 +161,7 @@ impl Dispatcher {
                 self.wait(self.crew.queue.wanting(), at_most).await;
                 continue;
             }
+            self.release_suspects().await;
             sequence += 1;
             let began = Instant::now();
             let known = self.store.bells();
@@ -201,6 +205,18 @@ impl Dispatcher {
             }
         }
         self.crew.hand_back_all(self.crew.queue.close());
+    }
+
+    /// When the last suspect in hand has ended, the next are made ready.
+    async fn release_suspects(&self) {
+        if self.crew.queue.wants_suspects()
+            && let Err(error) = release_suspects(&*self.store).await
+        {
+            tracing::warn!(
+                error = error.chain(),
+                "cannot make suspects ready: the sweep will"
+            );
+        }
     }
 
     fn want(&self, round_trip: Duration, held: usize) -> Want {
@@ -389,7 +405,7 @@ impl Dispatcher {
             pause = pause.min(SOON);
         }
         let trusting = async {
-            if no_suspects {
+            if no_suspects || self.crew.queue.need().suspects {
                 self.crew.queue.trusting().await;
             } else {
                 std::future::pending::<()>().await;
@@ -449,7 +465,7 @@ impl Dispatcher {
         if waited {
             self.crew.pace.raise(patience);
         }
-        assignments.extend(self.crew.queue.take_back_suspects(PATIENCE.1));
+        assignments.extend(self.crew.queue.take_back_suspects(SUSPECT_PATIENCE));
         if self.ahead(round_trip).jobs == 0 {
             assignments.extend(self.crew.queue.take_back_rest());
         }

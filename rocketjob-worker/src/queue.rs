@@ -53,6 +53,8 @@ struct State {
     suspects: VecDeque<Assignment>,
     /// The claim on the suspect that is performed, or whose outcome is on its way.
     suspect: Option<(ObjectId, Claim)>,
+    /// The last suspect in hand has ended: others may be had.
+    wants_suspects: bool,
     low_water: usize,
     /// The last look at the store has found all that was ready there; its bell tells of more.
     exhausted: bool,
@@ -223,10 +225,17 @@ impl Queue {
         }
         state.suspect = None;
         if state.suspects.is_empty() {
+            state.wants_suspects = true;
             self.trusting.notify_one();
         } else {
             state.wake_idle(1);
         }
+    }
+
+    /// Says once whether the last suspect in hand has ended.
+    pub(crate) fn wants_suspects(&self) -> bool {
+        let mut state = self.state.lock();
+        std::mem::take(&mut state.wants_suspects)
     }
 
     /// Returns when suspects can be used again.

@@ -11,7 +11,8 @@ use std::{
 use bson::Bson;
 use rocketjob_core::{
     Change, Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Patch, Refusal, Result,
-    Settled, Settlement, Settling, State, Store, create_successors, name, places, target,
+    Settled, Settlement, Settling, State, Store, create_successors, is_suspect, name, places,
+    target,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -41,8 +42,11 @@ pub(crate) struct Item {
 }
 
 impl Item {
-    fn gives_places(&self) -> bool {
-        self.context.document().get(name::SLOTS).is_some()
+    /// Whether other jobs wait until it is written: for its places in limits, or for their turn as
+    /// suspects.
+    fn is_awaited(&self) -> bool {
+        let job = self.context.document();
+        job.get(name::SLOTS).is_some() || is_suspect(job)
     }
 }
 
@@ -240,11 +244,10 @@ impl Settler {
     }
 }
 
-/// Adds what comes until `end`, unless it is enough by then or somebody waits for the places in
-/// limits that an outcome gives back.
+/// Adds what comes until `end`, unless it is enough by then or other jobs wait for one of them.
 async fn gather(inbox: &mut Inbox, group: &mut Vec<Item>, end: Instant) {
     let mut seen = 0;
-    while group.len() < WORTH && !group[seen..].iter().any(Item::gives_places) {
+    while group.len() < WORTH && !group[seen..].iter().any(Item::is_awaited) {
         seen = group.len();
         let more = inbox.items.recv_many(group, GROUP - seen);
         match tokio::time::timeout_at(end, more).await {

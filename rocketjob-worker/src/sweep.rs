@@ -4,13 +4,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rocketjob_core::{Registry, Result, Store, recover, recover_successors, release_free_places};
+use rocketjob_core::{
+    Registry, Result, Store, recover, recover_successors, release_free_places, release_suspects,
+};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 #[cfg(feature = "simulation")]
 use crate::simulation::Planted;
 use crate::{
+    crew::Crew,
     health::{Pulse, report},
     lapse::Observer,
     standing::Post,
@@ -28,6 +31,7 @@ const GROUP: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Sweeper {
     pub(crate) store: Store,
+    pub(crate) crew: Arc<Crew>,
     pub(crate) post: Arc<Post>,
     pub(crate) registry: Arc<Registry>,
     /// How often dead servers are looked for.
@@ -57,6 +61,7 @@ impl Sweeper {
                     next_sweep = Instant::now();
                 }
                 done = report("recover claims", &recovered.map(drop));
+                done &= report("make suspects ready", &self.release_suspects().await);
             }
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + interval;
@@ -83,6 +88,14 @@ impl Sweeper {
         release_free_places(&*self.store, &*self.registry)
             .await
             .map(drop)
+    }
+
+    /// Suspects that are held since their server died, or whoever was to make them ready.
+    async fn release_suspects(&self) -> Result<()> {
+        if self.crew.queue.need().suspects {
+            return Ok(());
+        }
+        release_suspects(&*self.store).await.map(drop)
     }
 
     async fn create_successors(&self) -> Result<()> {

@@ -1,12 +1,15 @@
 //! `JobStore::claim`: which jobs, in which order, and what is written to them.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use bson::{Bson, doc, oid::ObjectId};
 use rocketjob_core::{Filter, JobDocument, State, UNDECODABLE, date, later, name};
 
 use super::{HOUR, before};
-use crate::{Claimer, Harness, Wanted, ids, insert_all, job};
+use crate::{Claimer, Harness, Wanted, eventually, ids, insert_all, job};
+
+/// By how much claims that may lag may do so.
+const LAG: Duration = Duration::from_millis(100);
 
 /// The order is (priority, id), over all kinds together.
 pub async fn prefers_the_better_priority_and_then_the_older_job(harness: &impl Harness) {
@@ -243,6 +246,26 @@ pub async fn leaves_the_head_to_other_servers(harness: &impl Harness) {
         ids(&claimer.claim(9).await.jobs),
         [inserted[0], inserted[1], inserted[5]]
     );
+}
+
+/// What a claim left to others is found by claims that may lag, since it is not new.
+pub async fn lets_no_claim_lag_behind_what_was_left_to_others(harness: &impl Harness) {
+    let store = harness.store();
+    let inserted = insert_all(&store, (0..9).map(|_| job("A"))).await;
+    let known = later(store.now(), LAG);
+    eventually("the jobs are no news", async || {
+        (store.now() > known).then_some(())
+    })
+    .await;
+    let wanted = Wanted {
+        skip: 3,
+        ..Wanted::count(3)
+    };
+    let behind = Claimer::new(&store, ["A"]).claim_wanted(&wanted).await;
+    assert_eq!(ids(&behind.jobs), inserted[3..6]);
+    let lagging = Claimer::new(&store, ["A"]).that_may_lag();
+    assert_eq!(ids(&lagging.claim(3).await.jobs), inserted[..3]);
+    assert_eq!(ids(&lagging.claim(3).await.jobs), inserted[6..]);
 }
 
 /// When nothing lies behind the head, it is not left to others.

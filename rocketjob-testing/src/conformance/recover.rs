@@ -5,8 +5,8 @@
 use bson::{Document, oid::ObjectId};
 use rocketjob_core::{
     ClaimToken, Definition, Job, JobContext, JobDocument, JobResult, LOST_CLAIM, LostClaim,
-    Perform, Recovered, Registry, ServerDocument, ServerState, Settled, State, Store, is_marked,
-    is_suspect, later, mark_begun, name, recover,
+    Perform, Recovered, Registry, ServerDocument, ServerState, Settled, Settlement, State, Store,
+    is_marked, is_suspect, later, mark_begun, name, recover, release_suspects,
 };
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,7 @@ fn server(id: ObjectId, name: &str, version: &str) -> ServerDocument {
 
 /// Claims the next job as a server would that dies next; `begins` tells whether `perform` begins.
 async fn claim_and_die(store: &Store, begins: bool) -> JobDocument {
+    release_suspects(&**store).await.unwrap();
     let (job, claim) = Claimer::new(store, KINDS).claim_one().await;
     let registry = registry();
     let definition = registry.definition(job.kind()).unwrap();
@@ -143,12 +144,18 @@ pub async fn requeues_the_claims_of_a_server_without_a_document(harness: &impl H
         assert_eq!(job.state(), State::Queued);
         assert_eq!((job.worker_name(), job.started_at()), (None, None));
         assert_eq!(job.lost_claims(), 1);
-        assert!(job.is_ready() && is_suspect(&job));
+        assert_eq!(
+            (job.is_ready(), job.hold()),
+            (false, Some(name::HOLD_SUSPECT))
+        );
+        assert!(is_suspect(&job));
         assert_eq!(job.get(name::FAILURE_COUNT), Some(&0.into()));
     }
     assert_eq!(recovered(&store).await, Recovered::default());
-    let again = Claimer::new(&store, KINDS).claim(10).await.jobs;
-    assert_eq!(ids(&again), inserted);
+    let again = Claimer::new(&store, KINDS);
+    assert!(again.claim(10).await.jobs.is_empty());
+    assert_eq!(release_suspects(&*store).await.unwrap(), 4);
+    assert_eq!(ids(&again.claim(10).await.jobs), inserted);
 }
 
 /// A server that is registered has its jobs, whether it has given a sign of life or not.
@@ -299,6 +306,33 @@ pub async fn hands_a_suspect_back_that_had_not_begun(harness: &impl Harness) {
     }
 }
 
+/// Suspects are in nobody's way, and become ready a few at a time, in their order.
+pub async fn holds_suspects_until_it_is_their_turn(harness: &impl Harness) {
+    let store = harness.store();
+    let inserted = insert_all(&store, (0..50).map(|_| job("Again"))).await;
+    let dead = Claimer::new(&store, KINDS);
+    assert_eq!(dead.claim(50).await.jobs.len(), 50);
+    assert_eq!(recovered(&store).await, requeued(50));
+    let fresh = job("Again").insert(&store).await;
+    let claimed = Claimer::new(&store, KINDS).claim(50).await.jobs;
+    assert_eq!(ids(&claimed), [fresh.id()]);
+    assert_eq!(release_suspects(&*store).await.unwrap(), 20);
+    let alive = Claimer::new(&store, KINDS);
+    let suspects = alive.claim(50).await.jobs;
+    assert_eq!(ids(&suspects), inserted[..20]);
+    // Who hands one back, hands it back as what it is.
+    let suspect = &suspects[0];
+    let settling = Settlement::hand_back(suspect, claim_of(suspect), store.now());
+    let settled = store.settle(vec![settling.patch]).await.unwrap();
+    assert_eq!(settled, [Settled::Accepted]);
+    let handed_back = stored(&store, suspect.id()).await;
+    assert_eq!(handed_back.hold(), Some(name::HOLD_SUSPECT));
+    for left in [20, 11, 0] {
+        assert_eq!(release_suspects(&*store).await.unwrap(), left);
+    }
+    assert_eq!(alive.claim(50).await.jobs.len(), 31);
+}
+
 /// A suspect that had begun may have killed its server. That it began under an earlier claim says
 /// nothing about this one.
 pub async fn counts_a_suspect_that_had_begun(harness: &impl Harness) {
@@ -384,6 +418,7 @@ pub async fn ends_each_claim_once(harness: &impl Harness) {
     let mut again = Vec::new();
     let mut done = Recovered::default();
     for task in tasks {
+        release_suspects(&*handles[0]).await.unwrap();
         again.extend(ids(&alive.claim(5).await.jobs));
         let recovered = task.await.unwrap();
         done.requeued += recovered.requeued;
