@@ -481,6 +481,7 @@ pub async fn frees_the_places_of_limits(harness: &impl Harness) {
     assert_eq!(dead.len(), 2);
     let other = Claimer::new(&store, KINDS);
     assert_eq!(recovered(&store).await, requeued(2));
+    assert_eq!(release_suspects(&*store).await.unwrap(), 2);
     let again = other.claim_wanted(&wanted).await.jobs;
     assert_eq!(ids(&again), ids(&dead));
 }
