@@ -42,8 +42,8 @@ const LONG: Duration = Duration::from_millis(50);
 /// between them it is twice what was meant to be read ahead, or what a few jobs take.
 const PATIENCE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
 const JOBS: u32 = 3;
-/// And a suspect, of which one is performed at a time: to hand back and claim hundreds of them again
-/// and again costs more than that other servers could share in them.
+/// And a suspect, of which one is performed at a time: to hand them back and claim them again and
+/// again costs more than is won when other servers share in them.
 const SUSPECT_PATIENCE: Duration = Duration::from_secs(5);
 /// How often jobs that were read ahead are looked after while their workers do not ask for more.
 const LOOK: Duration = Duration::from_millis(5);
