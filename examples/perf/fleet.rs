@@ -135,7 +135,8 @@ impl Fleet {
     /// know their rank among each other.
     pub(crate) async fn held(store: &str, count: usize, more: &[&str]) -> Anything<Self> {
         let fleet = Self::servers(store, count, &[&["--held"], more].concat()).await?;
-        tokio::time::sleep(BEATS + SOME).await;
+        let beat = if count > 1 { BEATS } else { SOME };
+        tokio::time::sleep(beat + SOME).await;
         Ok(fleet)
     }
 

@@ -20,7 +20,7 @@ use crate::{
 const TELLS: Duration = Duration::from_millis(5);
 /// How often servers beat that are held up: until it has beaten, a server does not know its rank
 /// among those that were started after it.
-pub(crate) const BEATS: Duration = Duration::from_millis(500);
+pub(crate) const BEATS: Duration = Duration::from_secs(5);
 const LEASE: Duration = Duration::from_mins(1);
 
 /// What a server process is told.

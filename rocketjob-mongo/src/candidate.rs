@@ -1,7 +1,9 @@
 //! Finding what may be claimed next.
 
+use std::time::Instant;
+
 use bson::{Bson, Document, RawDocument, doc, oid::ObjectId};
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
@@ -10,7 +12,7 @@ use rocketjob_core::{
 
 use crate::{
     filter,
-    frontier::Place,
+    frontier::{Place, Start},
     query::{self, limited},
     schema,
     store::MongoStore,
@@ -18,6 +20,8 @@ use crate::{
 
 /// The planner merges the sorted scans of up to this many kinds; of one more it sorts them all.
 const KINDS: usize = 200;
+/// So many leaps from kind to kind are worth it, to know where to begin.
+const LEAPS: usize = 50;
 /// What `sub_state` says of a batch that workers may join.
 const PROCESSING: &str = "processing";
 
@@ -72,7 +76,7 @@ pub(crate) fn claimable(mut queued: Document) -> Document {
 /// Where the first is, if it is a job: batches stay where they are, and are to be found again.
 fn first_place(found: &[Candidate]) -> Option<Place> {
     match found.first()? {
-        Candidate::Job(job) => Place::of(job),
+        Candidate::Job(job) => Place::of_job(job),
         _ => None,
     }
 }
@@ -105,42 +109,81 @@ impl<'s> Search<'s> {
         if self.kinds.len() > KINDS {
             return self.next_of_lists(skip, limit).await;
         }
+        if !self.may_lag {
+            return self.find(&self.kinds, None, skip, limit).await;
+        }
         let frontiers = self.store.frontiers();
-        if self.may_lag
-            && let Some(place) = frontiers.of(&self.kinds, self.filter)
-        {
-            let found = self.find(&self.kinds, Some(place), skip, limit).await?;
-            if found.len() == limit {
-                if skip == 0
-                    && let Some(place) = first_place(&found)
-                {
-                    frontiers.moved(&self.kinds, self.filter, place);
-                }
-                return Ok(found);
-            }
-        }
-        let found = self.find(&self.kinds, None, skip, limit);
-        if skip > 0 && !self.may_lag {
-            // What was left to others tells nothing of where the queue begins.
-            return found.await;
-        }
-        let (found, first) = if skip == 0 {
-            let found = found.await?;
-            let first = first_place(&found);
-            (found, first)
+        let start = if let Some(start) = frontiers.of(&self.kinds, self.filter) {
+            start
         } else {
-            let head = self.find(&self.kinds, None, 0, 1);
-            let (found, head) = try_join(found, head).await?;
-            (found, first_place(&head))
+            let began = Instant::now();
+            let Some(start) = self.start().await? else {
+                return self.find(&self.kinds, None, skip, limit).await;
+            };
+            frontiers.found(&self.kinds, self.filter, start.clone(), began.elapsed());
+            start
         };
-        // Where there is less than wanted, the next look is one from the head anyway.
-        match first {
-            Some(place) if found.len() == limit => {
-                frontiers.found(&self.kinds, self.filter, place);
-            }
-            _ => frontiers.lost(&self.kinds, self.filter),
+        let kinds: Vec<_> = start.kinds.iter().map(String::as_str).collect();
+        let found = self.find(&kinds, Some(start.place), skip, limit).await?;
+        if found.len() < limit {
+            frontiers.lost(&self.kinds, self.filter);
+            return self.find(&self.kinds, None, skip, limit).await;
+        }
+        if skip == 0
+            && let Some(place) = first_place(&found)
+        {
+            frontiers.moved(&self.kinds, self.filter, start.place, place);
         }
         Ok(found)
+    }
+
+    /// The first place of all, and the kinds of which there are jobs, found by leaping from one
+    /// kind to the next. `None` where there is nothing, or there are too many of them, or one has
+    /// no place.
+    async fn start(&self) -> Result<Option<Start>> {
+        let mut start: Option<Start> = None;
+        let mut wanted = self.kinds.as_slice();
+        for _ in 0..LEAPS {
+            let next = match wanted.first() {
+                Some(first) => self.first_from(first).await?,
+                None => None,
+            };
+            let Some((kind, place)) = next else {
+                return Ok(start);
+            };
+            wanted = &wanted[wanted.partition_point(|wanted| *wanted < kind.as_str())..];
+            if wanted.first().is_none_or(|wanted| *wanted != kind) {
+                continue;
+            }
+            wanted = &wanted[1..];
+            let Some(place) = place else { return Ok(None) };
+            let start = start.get_or_insert_with(|| Start {
+                place,
+                kinds: Vec::new(),
+            });
+            start.place = start.place.min(place);
+            start.kinds.push(kind);
+        }
+        Ok(None)
+    }
+
+    /// The first job of the first kind, from this one on, of which there are any.
+    async fn first_from(&self, kind: &str) -> Result<Option<(String, Option<Place>)>> {
+        let condition = doc! {
+            name::READY: true,
+            name::STATE: { "$gte": State::Queued.as_str() },
+            name::KIND: { "$gte": kind },
+        };
+        let mut options = limited(1);
+        options.sort = Some(doc! { name::KIND: 1, name::PRIORITY: 1, name::ID: 1 });
+        options.hint = Some(Hint::Name(schema::CLAIM.into()));
+        let fields = doc! { name::KIND: 1, name::PRIORITY: 1, name::ID: 1 };
+        let found = self.store.read_fields(condition, options, fields).await?;
+        let first = found.first().and_then(|found| {
+            let kind = found.get_str(name::KIND).ok()?;
+            Some((kind.to_owned(), Place::of(found)))
+        });
+        Ok(first)
     }
 
     async fn next_of_lists(&self, skip: usize, limit: usize) -> Result<Vec<Candidate>> {

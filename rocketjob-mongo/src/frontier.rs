@@ -1,19 +1,26 @@
 //! Where the queue begins, so that claims need not look for it.
 //!
-//! A claimed job leaves the index, but for a while the storage engine keeps what was removed, and a
+//! A claimed job leaves the index, but for minutes the storage engine keeps what was removed, and a
 //! scan from the head passes by all of it: in a busy queue that takes longer than all else in a
-//! claim. So the place of the first job is kept for a moment, and the next claims that may lag begin
-//! there. What becomes ready before it is found at once if this process did it, and otherwise with
-//! the next look from the head.
+//! claim. So the place of the first job is kept for a while, and the next claims that may lag begin
+//! there. They leave out the kinds of which there are no jobs, since a scan that finds none goes on
+//! to what was removed of the next kind. What becomes ready before the place is found at once if
+//! this process did it, and otherwise with the next look from the head.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use bson::{Document, doc, oid::ObjectId};
 use parking_lot::Mutex;
 use rocketjob_core::{Filter, JobDocument, name, whole_number};
 
-/// How long a place is good for.
-const FRESH: Duration = Duration::from_millis(50);
+/// For how long a look is good, at least and at most; between them it is as long as keeps the share
+/// of the looks small.
+const FRESH: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How many times longer a look is good than it took.
+const SHARE: u32 = 20;
 /// For how many sets of kinds places are kept; a process has as many as it has servers, if they
 /// perform different ones.
 const SETS: usize = 8;
@@ -27,9 +34,14 @@ pub(crate) struct Place {
 
 impl Place {
     /// `None` where the document does not say its priority.
-    pub(crate) fn of(job: &JobDocument) -> Option<Self> {
-        let priority = job.get(name::PRIORITY).and_then(whole_number)?;
-        let id = job.id();
+    pub(crate) fn of_job(job: &JobDocument) -> Option<Self> {
+        Self::of(job.as_document())
+    }
+
+    /// `None` where priority and id are not what they should be.
+    pub(crate) fn of(found: &Document) -> Option<Self> {
+        let priority = found.get(name::PRIORITY).and_then(whole_number)?;
+        let id = found.get_object_id(name::ID).ok()?;
         Some(Self { priority, id })
     }
 
@@ -49,8 +61,33 @@ struct Wanted {
 #[derive(Debug)]
 struct Frontier {
     wanted: Wanted,
-    place: Place,
-    looked: Instant,
+    start: Start,
+    good_until: Instant,
+}
+
+/// Where to begin, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Start {
+    pub(crate) place: Place,
+    /// The kinds of which there are jobs.
+    pub(crate) kinds: Vec<String>,
+}
+
+/// The first of the jobs of each kind.
+pub(crate) fn first_of_kinds(jobs: &[JobDocument]) -> BTreeMap<String, Place> {
+    let mut first = BTreeMap::new();
+    for job in jobs {
+        let Some(place) = Place::of_job(job) else {
+            continue;
+        };
+        match first.get_mut(job.kind()) {
+            Some(known) => *known = place.min(*known),
+            None => {
+                first.insert(job.kind().to_owned(), place);
+            }
+        }
+    }
+    first
 }
 
 /// The places that are known.
@@ -59,16 +96,23 @@ pub(crate) struct Frontiers(Mutex<Vec<Frontier>>);
 
 impl Frontiers {
     /// Where the first of these jobs is.
-    pub(crate) fn of(&self, kinds: &[&str], filter: Option<&Filter>) -> Option<Place> {
+    pub(crate) fn of(&self, kinds: &[&str], filter: Option<&Filter>) -> Option<Start> {
+        let now = Instant::now();
         let mut known = self.0.lock();
-        known.retain(|frontier| frontier.looked.elapsed() < FRESH);
+        known.retain(|frontier| now < frontier.good_until);
         let mut known = known.iter();
         let frontier = known.find(|frontier| frontier.wanted.is(kinds, filter))?;
-        Some(frontier.place)
+        Some(frontier.start.clone())
     }
 
-    /// A look from the head has found the first of these jobs at `place`.
-    pub(crate) fn found(&self, kinds: &[&str], filter: Option<&Filter>, place: Place) {
+    /// A look at the head, which took so long, has found the first of these jobs at `start`.
+    pub(crate) fn found(
+        &self,
+        kinds: &[&str],
+        filter: Option<&Filter>,
+        start: Start,
+        took: Duration,
+    ) {
         self.lost(kinds, filter);
         let mut known = self.0.lock();
         if known.len() == SETS {
@@ -79,17 +123,20 @@ impl Frontiers {
                 kinds: kinds.iter().map(ToString::to_string).collect(),
                 filter: filter.cloned(),
             },
-            place,
-            looked: Instant::now(),
+            start,
+            good_until: Instant::now() + good_for(took),
         });
     }
 
-    /// A look from the known place on has found the first of these jobs at `place`.
-    pub(crate) fn moved(&self, kinds: &[&str], filter: Option<&Filter>, place: Place) {
+    /// A look from one place on has found the first of these jobs at another.
+    pub(crate) fn moved(&self, kinds: &[&str], filter: Option<&Filter>, from: Place, to: Place) {
         let mut known = self.0.lock();
         let mut known = known.iter_mut();
-        if let Some(frontier) = known.find(|frontier| frontier.wanted.is(kinds, filter)) {
-            frontier.place = place;
+        // Unless something has come before it meanwhile.
+        if let Some(frontier) = known.find(|frontier| frontier.wanted.is(kinds, filter))
+            && frontier.start.place == from
+        {
+            frontier.start.place = to;
         }
     }
 
@@ -99,10 +146,23 @@ impl Frontiers {
         known.retain(|frontier| !frontier.wanted.is(kinds, filter));
     }
 
-    /// These jobs have come.
-    pub(crate) fn came(&self, places: impl Iterator<Item = Place>) {
-        if let Some(first) = places.min() {
-            self.0.lock().retain(|frontier| frontier.place <= first);
+    /// A job of this kind has come.
+    pub(crate) fn came(&self, kind: &str, place: Place) {
+        for Frontier { wanted, start, .. } in self.0.lock().iter_mut() {
+            if !wanted.kinds.iter().any(|wanted| wanted == kind) {
+                continue;
+            }
+            start.place = start.place.min(place);
+            if !start.kinds.iter().any(|known| known == kind) {
+                start.kinds.push(kind.to_owned());
+            }
+        }
+    }
+
+    /// Jobs that were claimed by this process are ready again, this one and younger ones.
+    pub(crate) fn came_back(&self, first: ObjectId) {
+        for Frontier { start, .. } in self.0.lock().iter_mut() {
+            start.place.id = start.place.id.min(first);
         }
     }
 
@@ -110,6 +170,10 @@ impl Frontiers {
     pub(crate) fn forget(&self) {
         self.0.lock().clear();
     }
+}
+
+fn good_for(took: Duration) -> Duration {
+    (took * SHARE).clamp(FRESH.0, FRESH.1)
 }
 
 impl Wanted {
@@ -122,42 +186,75 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    fn place(priority: i64, id: u8) -> Place {
+    const SHORT: Duration = Duration::from_millis(1);
+
+    fn place(priority: i64, last: u8) -> Place {
         let mut bytes = [0; 12];
-        bytes[11] = id;
+        bytes[11] = last;
         let id = ObjectId::from_bytes(bytes);
         Place { priority, id }
+    }
+
+    fn start(priority: i64, last: u8, kinds: &[&str]) -> Start {
+        let kinds = kinds.iter().map(ToString::to_string).collect();
+        let place = place(priority, last);
+        Start { place, kinds }
     }
 
     #[test]
     fn a_place_is_known_for_its_kinds_and_filter_alone() {
         let frontiers = Frontiers::default();
         let filter = Filter::missing("lost_claims");
-        frontiers.found(&["A", "B"], None, place(50, 7));
-        assert_eq!(frontiers.of(&["A", "B"], None), Some(place(50, 7)));
+        frontiers.found(&["A", "B"], None, start(50, 7, &["A"]), SHORT);
+        assert_eq!(frontiers.of(&["A", "B"], None), Some(start(50, 7, &["A"])));
         assert_eq!(frontiers.of(&["A"], None), None);
         assert_eq!(frontiers.of(&["A", "B"], Some(&filter)), None);
-        frontiers.moved(&["A", "B"], None, place(50, 9));
-        frontiers.moved(&["A"], None, place(50, 9));
-        assert_eq!(frontiers.of(&["A", "B"], None), Some(place(50, 9)));
+        frontiers.moved(&["A", "B"], None, place(50, 7), place(50, 9));
+        frontiers.moved(&["A"], None, place(50, 7), place(50, 9));
+        assert_eq!(frontiers.of(&["A", "B"], None), Some(start(50, 9, &["A"])));
         assert_eq!(frontiers.of(&["A"], None), None);
         frontiers.lost(&["A"], None);
-        assert_eq!(frontiers.of(&["A", "B"], None), Some(place(50, 9)));
+        assert_eq!(frontiers.of(&["A", "B"], None), Some(start(50, 9, &["A"])));
         frontiers.lost(&["A", "B"], None);
         assert_eq!(frontiers.of(&["A", "B"], None), None);
     }
 
     #[test]
-    fn it_is_forgotten_when_a_job_comes_before_it() {
+    fn it_goes_back_when_a_job_comes_before_it() {
         let frontiers = Frontiers::default();
-        frontiers.found(&["A"], None, place(50, 7));
-        frontiers.came([place(60, 1), place(50, 8)].into_iter());
-        assert_eq!(frontiers.of(&["A"], None), Some(place(50, 7)));
-        frontiers.came([place(60, 1), place(50, 6)].into_iter());
-        assert_eq!(frontiers.of(&["A"], None), None);
-        frontiers.found(&["A"], None, place(50, 7));
+        let known = || frontiers.of(&["A", "B"], None);
+        frontiers.found(&["A", "B"], None, start(50, 7, &["A"]), SHORT);
+        frontiers.came("A", place(60, 1));
+        frontiers.came("C", place(10, 1));
+        assert_eq!(known(), Some(start(50, 7, &["A"])));
+        frontiers.came("A", place(50, 6));
+        assert_eq!(known(), Some(start(50, 6, &["A"])));
+        frontiers.came("B", place(60, 1));
+        assert_eq!(known(), Some(start(50, 6, &["A", "B"])));
+        frontiers.came("B", place(40, 9));
+        assert_eq!(known(), Some(start(40, 9, &["A", "B"])));
+        frontiers.moved(&["A", "B"], None, place(50, 6), place(50, 9));
+        let why = "that look began before the last of them came";
+        assert_eq!(known(), Some(start(40, 9, &["A", "B"])), "{why}");
         frontiers.forget();
-        assert_eq!(frontiers.of(&["A"], None), None);
+        assert_eq!(known(), None);
+    }
+
+    #[test]
+    fn it_goes_back_with_a_job_that_comes_back() {
+        let frontiers = Frontiers::default();
+        frontiers.found(&["A"], None, start(50, 7, &["A"]), SHORT);
+        frontiers.came_back(place(50, 8).id);
+        assert_eq!(frontiers.of(&["A"], None), Some(start(50, 7, &["A"])));
+        frontiers.came_back(place(50, 6).id);
+        assert_eq!(frontiers.of(&["A"], None), Some(start(50, 6, &["A"])));
+    }
+
+    #[test]
+    fn dear_looks_are_good_for_longer() {
+        assert_eq!(good_for(Duration::ZERO), FRESH.0);
+        assert_eq!(good_for(SHORT * 10), SHORT * 10 * SHARE);
+        assert_eq!(good_for(Duration::from_secs(9)), FRESH.1);
     }
 
     #[test]
@@ -165,9 +262,10 @@ mod tests {
         let frontiers = Frontiers::default();
         let kinds: Vec<String> = (0..=SETS).map(|kind| format!("K{kind}")).collect();
         for kind in &kinds {
-            frontiers.found(&[kind], None, place(50, 7));
+            frontiers.found(&[kind], None, start(50, 7, &[kind]), SHORT);
         }
         assert_eq!(frontiers.of(&[&kinds[0]], None), None);
-        assert_eq!(frontiers.of(&[&kinds[SETS]], None), Some(place(50, 7)));
+        let last = kinds[SETS].as_str();
+        assert_eq!(frontiers.of(&[last], None), Some(start(50, 7, &[last])));
     }
 }

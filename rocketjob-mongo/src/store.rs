@@ -22,7 +22,7 @@ use crate::{
     bell::Ear,
     clock::ServerClock,
     error,
-    frontier::{Frontiers, Place},
+    frontier::{Frontiers, first_of_kinds},
     schema,
 };
 
@@ -179,9 +179,11 @@ impl JobStore for MongoStore {
 
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
         let news = News::of_jobs(&jobs);
-        let places: Vec<_> = jobs.iter().filter_map(Place::of).collect();
+        let first = first_of_kinds(&jobs);
         let insertions = self.insert_jobs(jobs).await?;
-        self.frontiers().came(places.into_iter());
+        for (kind, place) in first {
+            self.frontiers().came(&kind, place);
+        }
         self.0.ear.bell.ring(news);
         Ok(insertions)
     }
@@ -192,8 +194,13 @@ impl JobStore for MongoStore {
 
     async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {
         let news = News::of_patches(&patches);
+        let ready = patches.iter().filter(|patch| News::of_patch(patch).ready);
+        let first_back = ready.map(|patch| patch.id).min();
         let settled = self.settle_patches(patches).await;
-        self.ring(news);
+        if let Some(first) = first_back {
+            self.frontiers().came_back(first);
+        }
+        self.0.ear.bell.ring(news);
         settled
     }
 

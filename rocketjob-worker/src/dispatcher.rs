@@ -32,8 +32,9 @@ pub const MAX_READ_AHEAD: usize = 400;
 const FAR_SHORTER: u32 = 4;
 /// How much is read ahead then: what the workers do in so many round trips.
 const ROUND_TRIPS: u32 = 4;
-/// Of longer jobs those are read ahead that workers begin in so many round trips, or in this time,
-/// and no more than one for each worker: so none of them waits for a claim, and claims are few.
+/// Of longer jobs those are claimed that workers begin in so many round trips, or in this time, and
+/// no more than one for each worker; and the next before what they begin meanwhile has run out: so
+/// none of them waits for a claim, and claims are few however busy the store is.
 const FEW_ROUND_TRIPS: u32 = 2;
 const SPAN: Duration = Duration::from_millis(25);
 /// A job that takes longer than this, and than many round trips, is a long one.
@@ -260,8 +261,8 @@ impl Dispatcher {
         }
         let workers = self.crew.available(many.max(pace * FEW_ROUND_TRIPS));
         let few = round_trip * FEW_ROUND_TRIPS;
-        let jobs = begun(workers, few.max(SPAN).min(pace));
-        let low_water = begun(workers, few).min(jobs / 2);
+        let low_water = begun(workers, few.min(pace));
+        let jobs = low_water + begun(workers, few.max(SPAN).min(pace));
         Ahead { jobs, low_water }
     }
 

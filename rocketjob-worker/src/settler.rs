@@ -25,10 +25,13 @@ use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment};
 
 /// How many outcomes go into one write.
 const GROUP: usize = 1000;
-/// Between the beginnings of two writes there is at least this time, so that the outcomes of slower
+/// Between the beginnings of two writes there is a time in this range, so that the outcomes of slower
 /// jobs form groups as well: a durable write costs the store far more than an outcome in it does. No
 /// worker waits for it.
-const GAP: Duration = Duration::from_millis(10);
+const GAP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
+/// How many times longer than a write the time between two is: the busier the store, the larger the
+/// groups.
+const WRITES: u32 = 4;
 /// So many outcomes are worth a write of their own at any time.
 const WORTH: usize = 100;
 /// How long the writer waits after the first error of the store, and at most.
@@ -69,6 +72,9 @@ pub(crate) struct Outbox {
 struct Unsettled {
     count: AtomicUsize,
     none: Notify,
+    /// Rung when it is time to write although others may come. So the settler, while it waits for
+    /// them, is not woken for each: to wake a thread costs more than all else about an outcome.
+    enough: Notify,
 }
 
 /// Where the settler takes them from.
@@ -90,10 +96,14 @@ pub(crate) fn channel() -> (Outbox, Inbox) {
 
 impl Outbox {
     pub(crate) fn send(&self, item: Item) {
-        self.unsettled.count.fetch_add(1, Ordering::AcqRel);
+        let others = self.unsettled.count.fetch_add(1, Ordering::AcqRel);
+        let is_enough = others + 1 >= WORTH || item.is_awaited();
         if self.items.send(item).is_err() {
             // The server has stopped: whoever finds its claims ends them.
             self.unsettled.done(1);
+        }
+        if is_enough {
+            self.unsettled.enough.notify_one();
         }
     }
 
@@ -145,9 +155,10 @@ impl Settler {
         while inbox.items.recv_many(&mut group, GROUP).await > 0 {
             self.pulse.completed();
             gather(&mut inbox, &mut group, next).await;
-            next = Instant::now() + GAP;
+            let began = Instant::now();
             let count = group.len();
             self.settle(std::mem::take(&mut group)).await;
+            next = began + (began.elapsed() * WRITES).clamp(GAP.0, GAP.1);
             inbox.unsettled.done(count);
             self.pulse.rests();
         }
@@ -249,10 +260,18 @@ async fn gather(inbox: &mut Inbox, group: &mut Vec<Item>, end: Instant) {
     let mut seen = 0;
     while group.len() < WORTH && !group[seen..].iter().any(Item::is_awaited) {
         seen = group.len();
-        let more = inbox.items.recv_many(group, GROUP - seen);
-        match tokio::time::timeout_at(end, more).await {
-            Ok(count) if count > 0 => {}
-            _ => return,
+        let is_over = tokio::select! {
+            biased;
+            () = inbox.unsettled.enough.notified() => false,
+            () = tokio::time::sleep_until(end) => true,
+        };
+        while group.len() < GROUP
+            && let Ok(item) = inbox.items.try_recv()
+        {
+            group.push(item);
+        }
+        if is_over {
+            return;
         }
     }
 }
