@@ -148,8 +148,8 @@ pub struct ClaimRequest<'a> {
     pub filter: Option<&'a Filter>,
     /// How many jobs at the head to leave to other servers; ignored when nothing lies behind them.
     pub skip: usize,
-    /// Whether jobs may be missed that have become ready in the last tenth of a second, although
-    /// they come first: a busy queue costs a store less then.
+    /// Whether jobs may be missed that have become ready in the last second, although they come
+    /// first: a busy queue costs a store less then.
     pub may_lag: bool,
     /// The limits that the jobs must observe.
     pub limits: &'a dyn Limits,

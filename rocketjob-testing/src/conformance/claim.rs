@@ -9,7 +9,7 @@ use super::{HOUR, before};
 use crate::{Claimer, Harness, Wanted, eventually, ids, insert_all, job};
 
 /// By how much claims that may lag may do so.
-const LAG: Duration = Duration::from_millis(100);
+const LAG: Duration = Duration::from_secs(1);
 
 /// The order is (priority, id), over all kinds together.
 pub async fn prefers_the_better_priority_and_then_the_older_job(harness: &impl Harness) {
