@@ -14,8 +14,8 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
     Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, ServerDocument,
-    ServerState, ServerStore, Settled, State, Store,
+    Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
+    ServerDocument, ServerState, ServerStore, Settled, State, Store,
 };
 use tokio::sync::watch;
 
@@ -184,6 +184,10 @@ impl JobStore for Held {
 
     fn hears_others(&self) -> bool {
         self.0.store.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        self.0.store.openings()
     }
 }
 

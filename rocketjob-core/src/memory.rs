@@ -22,6 +22,7 @@ use crate::{
     bell::Bell,
     change::Change,
     clock::{Clock, IdSource, SystemClock},
+    opening::Openings,
     server::ServerDocument,
 };
 
@@ -47,6 +48,7 @@ struct Shared {
     clock: Box<dyn Clock>,
     ids: IdSource,
     bell: Bell,
+    openings: Openings,
     data: Mutex<Data>,
 }
 
@@ -80,6 +82,7 @@ impl MemoryStore {
             clock: Box::new(clock),
             ids,
             bell: Bell::new(),
+            openings: Openings::new(),
             data: Mutex::default(),
         }))
     }

@@ -177,14 +177,29 @@ impl<T: Job> NewJob<T> {
 
     /// Stores the job.
     ///
+    /// Where a server of this process has an idle worker for it, it is inserted as running and begins
+    /// at once, without waiting to be found; see [`Openings`](crate::Openings).
+    ///
     /// # Errors
     /// [`Error::Invalid`] when a rule is broken, [`Error::Existing`] when a job with its unique key
     /// is active; nothing is stored then.
     pub async fn create(self, store: &impl AsStore) -> Result<JobHandle<T>> {
         let store = store.as_store();
-        let document = self.prepare(&*store)?;
-        let outcome = store.insert(vec![document.clone()]).await?;
-        inserted(outcome.first().copied(), &document)?;
+        let mut document = self.prepare(&*store)?;
+        let taken = store.openings().take(&document)?;
+        if let Some(taken) = &taken {
+            document = taken.document().clone();
+        }
+        let outcomes = store.insert(vec![document.clone()]).await?;
+        let outcome = outcomes.first().copied();
+        let inserted = inserted(outcome, &document);
+        match taken {
+            Some(taken) if outcome == Some(Insertion::Inserted) => taken.begin(),
+            Some(taken) if inserted.is_err() => taken.decline(),
+            // It was there before, under whatever claim: the server looks whether it is its own.
+            _ => {}
+        }
+        inserted?;
         tracing::debug!(id = %document.id(), kind = document.kind(), "created");
         Ok(JobHandle::new(store, document, self.job))
     }

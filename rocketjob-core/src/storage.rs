@@ -22,6 +22,7 @@ use crate::{
     event::{Event, EventCursor},
     filter::{Filter, Query, ReadFrom},
     inspection::Inspection,
+    opening::Openings,
     server::{ServerDocument, ServerState},
     state::State,
 };
@@ -161,6 +162,10 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Whether the bell rings now for what other processes do. It rings when that ends, so that
     /// whoever waits can go on with looking more often.
     fn hears_others(&self) -> bool;
+
+    /// Where the servers of this process offer their idle workers to those who create jobs through
+    /// this store.
+    fn openings(&self) -> &Openings;
 }
 
 /// Keeps server documents.

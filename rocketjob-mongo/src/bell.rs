@@ -5,6 +5,7 @@
 //! once it is open, and whoever looks for work then finds what was missed.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Document, RawBsonRef, RawDocumentBuf, doc, oid::ObjectId};
 use mongodb::{
     Collection,
     change_stream::ChangeStream,
@@ -39,6 +40,11 @@ const MARGIN: Duration = Duration::from_secs(10);
 const LINGER: Duration = Duration::from_millis(250);
 /// How many changes come with one answer, at most.
 const BATCH: u32 = 1000;
+/// Of so many jobs that are inserted together the echo is told apart: it matters for jobs that are
+/// created one by one.
+const FEW: usize = 16;
+/// How many insertions are remembered until the stream tells of them.
+const MOST_EXPECTED: usize = 256;
 /// How long to wait after an error, at first and at most.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// How long to wait where there are no change streams; somebody may make a replica set of it.
@@ -47,6 +53,7 @@ const LONG_BACK_OFF: Duration = Duration::from_mins(1);
 /// What is shared by those who wait and the task that listens. The task ends when this is dropped.
 pub(crate) struct Ear {
     pub(crate) bell: Arc<Bell>,
+    echoes: Arc<Echoes>,
     hears: Arc<AtomicBool>,
     /// How many wait.
     waiting: watch::Sender<usize>,
@@ -57,6 +64,7 @@ impl Ear {
     pub(crate) fn new() -> Self {
         Self {
             bell: Arc::default(),
+            echoes: Arc::default(),
             hears: Arc::default(),
             waiting: watch::Sender::new(0),
             listener: Mutex::default(),
@@ -74,6 +82,14 @@ impl Ear {
         self.bell.wait(known).await
     }
 
+    /// Rings for jobs that this process has inserted.
+    pub(crate) fn inserted(&self, ids: &[ObjectId], news: News) {
+        if news.is_any() && ids.len() <= FEW {
+            self.echoes.expect(ids);
+        }
+        self.bell.ring(news);
+    }
+
     /// Starts the task, unless it runs.
     fn listen(&self, jobs: &Collection<RawDocumentBuf>) {
         let mut listener = self.listener.lock();
@@ -82,11 +98,36 @@ impl Ear {
             let task = Listener {
                 jobs: jobs.clone(),
                 bell: Arc::clone(&self.bell),
+                echoes: Arc::clone(&self.echoes),
                 hears: Arc::clone(&self.hears),
                 waiting: self.waiting.subscribe(),
             };
             *listener = Some(tokio::spawn(task.run()));
         }
+    }
+}
+
+/// Insertions by this process for which the bell has rung: it need not ring again when the stream
+/// tells of them. Where the stream was faster it does, which harms nobody.
+#[derive(Default)]
+struct Echoes(Mutex<VecDeque<ObjectId>>);
+
+impl Echoes {
+    fn expect(&self, ids: &[ObjectId]) {
+        let mut expected = self.0.lock();
+        expected.extend(ids);
+        // Those of which nobody told, since nobody listened.
+        let forgotten = expected.len().saturating_sub(MOST_EXPECTED);
+        expected.drain(..forgotten);
+    }
+
+    fn has(&self, change: &RawDocumentBuf) -> bool {
+        let Ok(Some(RawBsonRef::ObjectId(id))) = change.get(INSERTED) else {
+            return false;
+        };
+        let mut expected = self.0.lock();
+        let place = expected.iter().position(|expected| *expected == id);
+        place.is_some_and(|place| expected.remove(place).is_some())
     }
 }
 
@@ -112,6 +153,7 @@ struct Gone;
 struct Listener {
     jobs: Collection<RawDocumentBuf>,
     bell: Arc<Bell>,
+    echoes: Arc<Echoes>,
     hears: Arc<AtomicBool>,
     waiting: watch::Receiver<usize>,
 }
@@ -203,7 +245,9 @@ impl Listener {
                 () = self.nobody_waits() => return Ok(()),
                 next = next => next.map_err(|_| None)?,
             };
-            if let Some(change) = next.map_err(Some)? {
+            if let Some(change) = next.map_err(Some)?
+                && !self.echoes.has(&change)
+            {
                 self.bell.ring(news(&change));
             }
         }
@@ -230,6 +274,8 @@ impl Listener {
 }
 
 const READY: &str = "ready";
+/// The id of a job that was inserted.
+const INSERTED: &str = "inserted";
 
 /// The changes that make a job ready, or after which it is to be made so.
 fn changes() -> Document {
@@ -248,14 +294,16 @@ fn changes() -> Document {
     ] }
 }
 
-/// Whether it is ready now, and nothing else; the id is the stream's own.
+/// Whether it is ready now, and which job it is if it was inserted; the id is the stream's own.
 fn fields() -> Document {
     let is_true = |field: String| doc! { "$eq": [field, true] };
     let ready = [
         is_true(format!("$fullDocument.{}", name::READY)),
         is_true(format!("$updateDescription.updatedFields.{}", name::READY)),
     ];
-    doc! { READY: { "$or": ready.to_vec() } }
+    let is_insertion = doc! { "$eq": ["$operationType", "insert"] };
+    let id = doc! { "$cond": [is_insertion, "$documentKey._id", null] };
+    doc! { READY: { "$or": ready.to_vec() }, INSERTED: id }
 }
 
 fn news(change: &RawDocumentBuf) -> News {

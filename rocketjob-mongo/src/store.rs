@@ -15,7 +15,7 @@ use mongodb::{
 };
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Filter, IdSource, Insertion, JobDocument, JobStore, News,
-    Patch, Query, ReadFrom, Refusal, Result, Settled, State,
+    Openings, Patch, Query, ReadFrom, Refusal, Result, Settled, State,
 };
 
 use crate::{
@@ -43,6 +43,7 @@ struct Shared {
     clock: ServerClock,
     ids: IdSource,
     ear: Ear,
+    openings: Openings,
     frontiers: Frontiers,
 }
 
@@ -102,6 +103,7 @@ impl MongoStore {
             clock,
             ids: IdSource::new(),
             ear: Ear::new(),
+            openings: Openings::new(),
             frontiers: Frontiers::default(),
         })))
     }
@@ -180,11 +182,12 @@ impl JobStore for MongoStore {
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
         let news = News::of_jobs(&jobs);
         let first = first_of_kinds(&jobs);
+        let ids: Vec<_> = jobs.iter().map(JobDocument::id).collect();
         let insertions = self.insert_jobs(jobs).await?;
         for (kind, place) in first {
             self.frontiers().came(&kind, place);
         }
-        self.0.ear.bell.ring(news);
+        self.0.ear.inserted(&ids, news);
         Ok(insertions)
     }
 
@@ -278,5 +281,9 @@ impl JobStore for MongoStore {
 
     fn hears_others(&self) -> bool {
         self.0.ear.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        &self.0.openings
     }
 }

@@ -12,7 +12,7 @@ use bson::{Document, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, Change, ClaimRequest, ClaimToken, Claimed, Clock, Filter, IdSource, Insertion,
-    JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
+    JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result, Settled, State, name,
 };
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -47,6 +47,7 @@ struct Shared {
     readers: Arc<Readers>,
     writer: Arc<Writer>,
     ear: Arc<Ear>,
+    openings: Openings,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -76,6 +77,7 @@ impl SqliteStore {
             readers: Arc::new(Readers::new(path, options)),
             writer: Arc::new(Writer::new(connection, Arc::clone(&ear))),
             ear,
+            openings: Openings::new(),
         })))
     }
 
@@ -324,5 +326,9 @@ impl JobStore for SqliteStore {
 
     fn hears_others(&self) -> bool {
         self.0.ear.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        &self.0.openings
     }
 }

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
+    Result, ServerDocument, ServerState, ServerStore, Settled, State, Store,
 };
 
 /// A call that can be made to fail.
@@ -76,6 +76,7 @@ pub enum Fault {
 pub struct Faulty {
     inner: Store,
     script: Arc<Mutex<Script>>,
+    openings: Arc<Openings>,
 }
 
 #[derive(Default)]
@@ -105,6 +106,7 @@ impl Faulty {
         Self {
             inner: store.clone(),
             script: Arc::default(),
+            openings: Arc::default(),
         }
     }
 
@@ -288,6 +290,10 @@ impl JobStore for Faulty {
 
     fn hears_others(&self) -> bool {
         self.inner.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        &self.openings
     }
 }
 

@@ -28,6 +28,7 @@ use crate::{
     dispatcher::{Claims, Dispatcher, SELDOM},
     ending::Ending,
     health::Pulse,
+    opening::Desk,
     place::Place,
     registration::Registration,
     schedule::{self, Alarm, Scheduler},
@@ -321,7 +322,8 @@ impl ServerBuilder {
 
     /// Starts the loops.
     fn launch(self, parts: Parts, registration: Registration, report: StartReport) -> Server {
-        let (settler, dispatcher) = (self.settler(&parts), self.dispatcher(&parts));
+        let desk = Arc::new(self.desk(&parts));
+        let (settler, dispatcher) = (self.settler(&parts), self.dispatcher(&parts, &desk));
         let (watch, sweeper) = (self.watch(&parts), self.sweeper(&parts));
         let supervisor = Supervisor {
             store: parts.store.clone(),
@@ -349,6 +351,7 @@ impl ServerBuilder {
             let task = guarded(name, Arc::clone(&parts.ending), task);
             parts.place.spawn(task)
         };
+        parts.store.openings().offer(&desk);
         Server {
             settling: spawn("settle", settler.run(parts.inbox).boxed()),
             dispatcher: spawn("dispatch", dispatcher.run().boxed()),
@@ -390,8 +393,8 @@ impl ServerBuilder {
         }
     }
 
-    fn dispatcher(&self, parts: &Parts) -> Dispatcher {
-        Dispatcher {
+    fn desk(&self, parts: &Parts) -> Desk {
+        Desk {
             store: parts.store.clone(),
             post: Arc::clone(&parts.post),
             crew: Arc::clone(&parts.crew),
@@ -399,11 +402,21 @@ impl ServerBuilder {
             kinds: parts.registry.kinds(),
             filter: self.filter.clone(),
             shared: self.shared.clone(),
+            claims: Arc::clone(&parts.claims),
+        }
+    }
+
+    fn dispatcher(&self, parts: &Parts, desk: &Arc<Desk>) -> Dispatcher {
+        Dispatcher {
+            desk: Arc::clone(desk),
+            store: parts.store.clone(),
+            post: Arc::clone(&parts.post),
+            crew: Arc::clone(&parts.crew),
+            claims: Arc::clone(&parts.claims),
             poll_interval: self.poll_interval,
             calm: Calm::default(),
             alarm: Arc::clone(&parts.alarm),
             rank: Arc::clone(&parts.rank),
-            claims: Arc::clone(&parts.claims),
             pulse: Arc::clone(&parts.pulses.dispatch),
             stop: parts.stop_claims.clone(),
         }

@@ -7,8 +7,8 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
+    Result, ServerDocument, ServerState, ServerStore, Settled, State, Store,
 };
 
 /// A store whose calls end in [`Error::Unavailable`] when they take longer than the deadline.
@@ -135,6 +135,10 @@ impl JobStore for Deadline {
 
     fn hears_others(&self) -> bool {
         self.inner.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        self.inner.openings()
     }
 }
 

@@ -10,8 +10,7 @@ use std::{
 };
 
 use rocketjob_core::{
-    Bells, ClaimRequest, ClaimToken, Claimed, Filter, JobContext, JobDocument, Registry, Result,
-    Shared, Store, Validity, name, release_suspects,
+    Bells, ClaimRequest, ClaimToken, Claimed, Filter, Result, Store, name, release_suspects,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +19,7 @@ use crate::{
     calm::Calm,
     crew::{Crew, MAX_HELD, worker_name},
     health::Pulse,
+    opening::Desk,
     queue::Assignment,
     schedule::Alarm,
     standing::{Mode, Post, Standing},
@@ -61,19 +61,16 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::fro
 /// What a server's claims need to know.
 #[derive(Debug)]
 pub(crate) struct Dispatcher {
+    pub(crate) desk: Arc<Desk>,
     pub(crate) store: Store,
     pub(crate) post: Arc<Post>,
     pub(crate) crew: Arc<Crew>,
-    pub(crate) registry: Arc<Registry>,
-    pub(crate) kinds: Vec<String>,
-    pub(crate) filter: Option<Filter>,
-    pub(crate) shared: Shared,
+    pub(crate) claims: Arc<Claims>,
     /// `None` for what fits the store.
     pub(crate) poll_interval: Option<Duration>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) calm: Calm,
     pub(crate) rank: Arc<AtomicUsize>,
-    pub(crate) claims: Arc<Claims>,
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) stop: CancellationToken,
 }
@@ -89,13 +86,52 @@ pub(crate) struct Claims {
     pub(crate) jobs: AtomicU64,
     /// How many jobs other servers were faster to take.
     pub(crate) lost: AtomicU64,
+    /// How many jobs began with their insertion.
+    pub(crate) at_once: AtomicU64,
+    /// The number of the last claim.
+    last: AtomicU64,
     /// All claims with a lower number have been answered, or are given up.
     pub(crate) answered: AtomicU64,
     /// Rung when a claim that was given up may have been made all the same.
     pub(crate) doubtful: Notify,
+    /// The number of the last claim that may have been made although its answer is missing.
+    doubted: AtomicU64,
+    /// Rung when there is such a claim.
+    doubts: Notify,
 }
 
 impl Claims {
+    /// The number of a new claim, above those of all others.
+    pub(crate) fn next(&self) -> u64 {
+        self.last.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// The claim with this number may have been made all the same.
+    pub(crate) fn doubt(&self, sequence: u64) {
+        self.doubted.fetch_max(sequence, Ordering::Relaxed);
+        self.doubts.notify_one();
+    }
+
+    /// All claims up to this number have been answered, or are given up.
+    fn answer(&self, sequence: u64) {
+        self.answered.store(sequence + 1, Ordering::Release);
+    }
+
+    /// The store can be reached again: claims in doubt before this one can be looked for.
+    fn clear_up(&self, sequence: u64) {
+        let doubted = self.doubted.load(Ordering::Relaxed);
+        let in_order = Ordering::Relaxed;
+        if doubted != 0
+            && doubted < sequence
+            && self
+                .doubted
+                .compare_exchange(doubted, 0, in_order, in_order)
+                .is_ok()
+        {
+            self.doubtful.notify_one();
+        }
+    }
+
     fn note(&self, claimed: &Claimed) {
         let add = |counter: &AtomicU64, count: usize| {
             counter.fetch_add(count as u64, Ordering::Relaxed);
@@ -135,11 +171,9 @@ struct Ahead {
 impl Dispatcher {
     /// Claims until the server stops. Returns when nothing more is handed out.
     pub(crate) async fn run(self) {
-        let mut sequence = 0;
         let mut round_trip = Duration::from_millis(5);
         self.crew.pace.set_long(long(round_trip));
         let mut back_off = BACK_OFF.0;
-        let mut doubtful = false;
         // All workers are in jobs that take longer than was thought: nothing more is read ahead
         // until one of them is free.
         let mut all_busy = false;
@@ -163,7 +197,7 @@ impl Dispatcher {
                 continue;
             }
             self.release_suspects().await;
-            sequence += 1;
+            let sequence = self.claims.next();
             let began = Instant::now();
             let known = self.store.bells();
             let skip = if std::mem::take(&mut from_head) {
@@ -185,11 +219,9 @@ impl Dispatcher {
                     self.hand_out(&standing, claimed, &want);
                     from_head = ended && skip > 0;
                     let exhausted = ended && !from_head;
-                    self.crew.queue.tell_news(exhausted);
-                    self.claims.answered.store(sequence + 1, Ordering::Release);
-                    if std::mem::take(&mut doubtful) {
-                        self.claims.doubtful.notify_one();
-                    }
+                    self.crew.queue.tell_news(exhausted.then_some(known));
+                    self.claims.answer(sequence);
+                    self.claims.clear_up(sequence);
                     if exhausted {
                         self.idle(&standing, known, found > 0, next_due, want.no_suspects)
                             .await;
@@ -197,9 +229,9 @@ impl Dispatcher {
                 }
                 Err(error) => {
                     tracing::warn!(error = error.chain(), "cannot claim now: trying again");
-                    self.claims.answered.store(sequence + 1, Ordering::Release);
-                    doubtful = true;
-                    self.crew.queue.tell_news(false);
+                    self.claims.answer(sequence);
+                    self.claims.doubt(sequence);
+                    self.crew.queue.tell_news(None);
                     self.wait(std::future::pending(), back_off).await;
                     back_off = (back_off * 2).min(BACK_OFF.1);
                 }
@@ -282,11 +314,11 @@ impl Dispatcher {
             },
             workers: &workers,
             count: want.count,
-            kinds: &self.kinds,
+            kinds: &self.desk.kinds,
             filter: filter.as_ref(),
             skip,
             may_lag: want.may_lag,
-            limits: &*self.registry,
+            limits: &*self.desk.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);
         self.store.claim(&request).await
@@ -316,10 +348,10 @@ impl Dispatcher {
     /// Which jobs may be claimed now.
     fn condition(&self, no_suspects: bool) -> Option<Filter> {
         if !no_suspects {
-            return self.filter.clone();
+            return self.desk.filter.clone();
         }
         let fresh = Filter::missing(name::LOST_CLAIMS);
-        Some(match &self.filter {
+        Some(match &self.desk.filter {
             Some(filter) => filter.clone().and(fresh),
             None => fresh,
         })
@@ -335,12 +367,11 @@ impl Dispatcher {
             );
         }
         let claimed_at = Instant::now();
-        let (post, incarnation) = (Arc::clone(&self.post), standing.id);
-        let validity: Validity = Arc::new(move || post.holds(incarnation));
+        let validity = self.desk.validity(standing.id);
         let assignments: Vec<Assignment> = claimed
             .jobs
             .into_iter()
-            .filter_map(|job| self.assign(job, &validity, claimed_at))
+            .filter_map(|job| self.desk.assign(job, &validity, claimed_at))
             .collect();
         self.crew.hold(assignments.iter());
         let undelivered = if !self.post.may_begin(standing.id) {
@@ -352,32 +383,6 @@ impl Dispatcher {
             self.crew.queue.deliver(workers.zip(assignments))
         };
         self.crew.hand_back_all(undelivered);
-    }
-
-    fn assign(
-        &self,
-        job: JobDocument,
-        validity: &Validity,
-        claimed_at: Instant,
-    ) -> Option<Assignment> {
-        let Some((handler, claim)) = self.registry.handler(job.kind()).cloned().zip(job.claim())
-        else {
-            tracing::error!(id = %job.id(), kind = job.kind(), "the store handed out a job that was not asked for");
-            return None;
-        };
-        let context = JobContext::claimed(
-            job,
-            handler.definition(),
-            self.shared.clone(),
-            self.store.clone(),
-            Arc::clone(validity),
-        );
-        Some(Assignment {
-            context,
-            handler,
-            claim,
-            claimed_at,
-        })
     }
 
     /// Nothing more is ready: waits for a bell that is not among `known`, or for the next poll.
@@ -424,6 +429,7 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = trusting => {}
+                () = self.claims.doubts.notified() => {}
                 () = bell => {}
             }
         };

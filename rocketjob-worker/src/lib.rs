@@ -14,6 +14,7 @@ mod ending;
 mod health;
 mod lapse;
 mod lease;
+mod opening;
 mod place;
 mod queue;
 mod registration;

@@ -8,7 +8,7 @@ use std::{
 
 use bson::oid::ObjectId;
 use parking_lot::{Condvar, Mutex};
-use rocketjob_core::{Claim, Handler, JobContext, is_suspect};
+use rocketjob_core::{Bells, Claim, Handler, JobContext, is_suspect};
 use tokio::{sync::Notify, time::Instant};
 
 /// A claimed job on its way to a worker.
@@ -56,8 +56,9 @@ struct State {
     /// The last suspect in hand has ended: others may be had.
     wants_suspects: bool,
     low_water: usize,
-    /// The last look at the store has found all that was ready there; its bell tells of more.
-    exhausted: bool,
+    /// What the bell had told before the last look at the store, if that has found all that was
+    /// ready there: it tells of more.
+    exhausted: Option<Bells>,
     closed: bool,
 }
 
@@ -65,12 +66,30 @@ struct State {
 #[derive(Debug, Default)]
 struct Seat {
     mailbox: Option<Assignment>,
-    idle: bool,
+    waits: Waits,
     /// It comes from a long job: what was read ahead meanwhile may not be the most urgent any more.
     wants_news: bool,
     /// The worker is to end after the job that it has in hand.
     leaving: bool,
     wake_up: Arc<WakeUp>,
+}
+
+impl Seat {
+    fn is_idle(&self) -> bool {
+        self.waits == Waits::ForAny
+    }
+}
+
+/// What a worker waits for.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Waits {
+    /// It is at work.
+    #[default]
+    Not,
+    /// For any job: it is idle.
+    ForAny,
+    /// For a job that is on its way into the store.
+    ForPromised,
 }
 
 /// Wakes one worker: a thread, or in a simulation a task.
@@ -114,10 +133,13 @@ impl State {
         let Some(seat) = self.seats.get_mut(&worker) else {
             return (Found::End, false);
         };
-        seat.wants_news |= after_long && !self.exhausted;
+        seat.wants_news |= after_long && self.exhausted.is_none();
         if let Some(assignment) = seat.mailbox.take() {
-            (seat.idle, seat.wants_news) = (false, false);
+            (seat.waits, seat.wants_news) = (Waits::Not, false);
             return (Found::Job(assignment), false);
+        }
+        if seat.waits == Waits::ForPromised {
+            return (Found::Nothing(Arc::clone(&seat.wake_up)), false);
         }
         if self.closed || seat.leaving {
             return (Found::End, false);
@@ -125,23 +147,23 @@ impl State {
         if self.suspect.is_none()
             && let Some(assignment) = self.suspects.pop_front()
         {
-            seat.idle = false;
+            seat.waits = Waits::Not;
             self.suspect = Some((assignment.context.id(), assignment.claim.clone()));
             return (Found::Job(assignment), false);
         }
         if !seat.wants_news
             && let Some(assignment) = self.ahead.pop_front()
         {
-            seat.idle = false;
+            seat.waits = Waits::Not;
             return (Found::Job(assignment), self.ahead.len() <= self.low_water);
         }
-        let newly = !seat.idle;
-        seat.idle = true;
+        let newly = !seat.is_idle();
+        seat.waits = Waits::ForAny;
         (Found::Nothing(Arc::clone(&seat.wake_up)), newly)
     }
 
     fn wake_idle(&self, at_most: usize) {
-        let idle = self.seats.values().filter(|seat| seat.idle);
+        let idle = self.seats.values().filter(|seat| seat.is_idle());
         for seat in idle.take(at_most) {
             seat.wake_up.wake();
         }
@@ -159,7 +181,7 @@ impl Queue {
         let mut state = self.state.lock();
         let seat = state.seats.get_mut(&worker)?;
         seat.leaving = true;
-        seat.idle = false;
+        seat.waits = Waits::Not;
         seat.wake_up.wake();
         seat.mailbox.take()
     }
@@ -260,7 +282,7 @@ impl Queue {
             } else {
                 match state.seats.get_mut(&worker) {
                     Some(seat) if !seat.leaving && seat.mailbox.is_none() => {
-                        seat.idle = false;
+                        seat.waits = Waits::Not;
                         seat.mailbox = Some(assignment);
                         seat.wake_up.wake();
                     }
@@ -272,6 +294,51 @@ impl Queue {
             state.wake_idle(1);
         }
         undelivered
+    }
+
+    /// Keeps an idle worker for a job that is being created, if the last look at the store has left
+    /// nothing that it should do first, and the bell has not told of anything since.
+    pub(crate) fn reserve(&self, bells: Bells) -> Option<usize> {
+        let mut state = self.state.lock();
+        let known = state.exhausted?;
+        if state.closed || known.ready != bells.ready || !state.ahead.is_empty() {
+            return None;
+        }
+        let mut seats = state.seats.iter_mut();
+        let (worker, seat) = seats.find(|(_, seat)| {
+            seat.is_idle() && !seat.wants_news && !seat.leaving && seat.mailbox.is_none()
+        })?;
+        seat.waits = Waits::ForPromised;
+        Some(*worker)
+    }
+
+    /// Gives the job to the worker that was kept for it, or returns it when that is no longer there.
+    #[must_use]
+    pub(crate) fn deliver_reserved(
+        &self,
+        worker: usize,
+        assignment: Assignment,
+    ) -> Option<Assignment> {
+        let mut state = self.state.lock();
+        let closed = state.closed;
+        let Some(seat) = state.seats.get_mut(&worker) else {
+            return Some(assignment);
+        };
+        seat.waits = Waits::Not;
+        seat.wake_up.wake();
+        if closed || seat.leaving {
+            return Some(assignment);
+        }
+        seat.mailbox = Some(assignment);
+        None
+    }
+
+    /// The worker waits for no job any more.
+    pub(crate) fn release(&self, worker: usize) {
+        if let Some(seat) = self.state.lock().seats.get_mut(&worker) {
+            seat.waits = Waits::Not;
+            seat.wake_up.wake();
+        }
     }
 
     /// Gives the assignments to whoever is free first, and rings when only `low_water` are left.
@@ -304,9 +371,9 @@ impl Queue {
         Vec::new()
     }
 
-    /// The store has been looked at, and all of it handed out if `exhausted`: whoever waited for
-    /// that takes what there is.
-    pub(crate) fn tell_news(&self, exhausted: bool) {
+    /// The store has been looked at, and if all of it was handed out, `exhausted` is what the bell
+    /// had told before: whoever waited for that takes what there is.
+    pub(crate) fn tell_news(&self, exhausted: Option<Bells>) {
         let mut state = self.state.lock();
         state.exhausted = exhausted;
         for seat in state.seats.values_mut() {
@@ -318,7 +385,7 @@ impl Queue {
 
     pub(crate) fn need(&self) -> Need {
         let state = self.state.lock();
-        let idle = state.seats.iter().filter(|(_, seat)| seat.idle);
+        let idle = state.seats.iter().filter(|(_, seat)| seat.is_idle());
         let news = idle.clone().filter(|(_, seat)| seat.wants_news);
         Need {
             want_news: news.count(),
@@ -352,7 +419,7 @@ impl Queue {
     /// Takes back what was read ahead beyond what the idle workers take now, the last first.
     pub(crate) fn take_back_rest(&self) -> Vec<Assignment> {
         let mut state = self.state.lock();
-        let idle = state.seats.values().filter(|seat| seat.idle).count();
+        let idle = state.seats.values().filter(|seat| seat.is_idle()).count();
         let kept = idle.min(state.ahead.len());
         state.ahead.drain(kept..).collect()
     }

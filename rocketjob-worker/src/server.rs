@@ -63,6 +63,8 @@ pub struct Figures {
     pub claimed: u64,
     /// How many jobs were found and then lost to another server that was faster to claim them.
     pub lost: u64,
+    /// How many jobs began as they were created in this process, without being asked for.
+    pub at_once: u64,
     /// Outcomes that were accepted, claims that were handed back among them.
     pub settled: u64,
     /// Outcomes that were refused since the claim was lost.
@@ -190,6 +192,7 @@ impl Server {
             successful,
             jobs,
             lost,
+            at_once,
             ..
         } = &*self.claims;
         Figures {
@@ -197,6 +200,7 @@ impl Server {
             successful_claims: successful.load(Ordering::Relaxed),
             claimed: jobs.load(Ordering::Relaxed),
             lost: lost.load(Ordering::Relaxed),
+            at_once: at_once.load(Ordering::Relaxed),
             settled: self.counts.settled.load(Ordering::Relaxed) as u64,
             refused: self.counts.refused.load(Ordering::Relaxed) as u64,
         }

@@ -25,6 +25,7 @@ mod import;
 mod job;
 mod layout;
 mod lifecycle;
+mod opening;
 mod order;
 mod process;
 mod query;

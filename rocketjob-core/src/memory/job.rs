@@ -14,6 +14,7 @@ use crate::{
     document::JobDocument,
     error::Result,
     filter::{Filter, Query, ReadFrom},
+    opening::Openings,
     state::State,
     storage::JobStore,
 };
@@ -161,5 +162,9 @@ impl JobStore for MemoryStore {
     fn hears_others(&self) -> bool {
         // There is no other process.
         true
+    }
+
+    fn openings(&self) -> &Openings {
+        &self.0.openings
     }
 }

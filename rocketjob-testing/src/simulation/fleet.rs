@@ -74,6 +74,8 @@ struct Slot {
     process: Mutex<Process>,
     stop: Mutex<CancellationToken>,
     name: Mutex<String>,
+    /// The store as its process sees it.
+    store: Mutex<Option<Store>>,
     closing: AtomicBool,
 }
 
@@ -96,6 +98,7 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
                 process: Mutex::default(),
                 stop: Mutex::default(),
                 name: Mutex::default(),
+                store: Mutex::default(),
                 closing: AtomicBool::new(false),
             })
         })
@@ -116,10 +119,12 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
         weather: Arc::default(),
         registry: Arc::clone(&registry),
         ear: Arc::default(),
+        openings: Arc::default(),
     });
     let producing = spawn_local({
         let (world, outside) = (world.clone(), outside.clone());
-        async move { produce(&world, &outside, perils).await }
+        let slots = slots.clone();
+        async move { produce(&world, &outside, &slots, perils).await }
     });
     let aborted = befall(world, &slots, &outside, &registry, perils).await;
 
@@ -213,13 +218,16 @@ async fn keep_up(
             weather: Arc::clone(&weather),
             registry: Arc::clone(&registry),
             ear: Ear::listen(world, &process),
+            openings: Arc::default(),
         };
         let local = Local {
             world: world.clone(),
             number: slot.number,
             process: process.clone(),
         };
-        let builder = Server::builder(&Store::new(network))
+        let store = Store::new(network);
+        *slot.store.lock() = Some(store.clone());
+        let builder = Server::builder(&store)
             .name(name)
             .only(Registry::clone(&registry))
             .workers(usize::try_from(world.number(1..4)).unwrap_or(1))
@@ -255,7 +263,16 @@ async fn keep_up(
 }
 
 /// Creates jobs, now and then.
-async fn produce(world: &World, store: &Store, perils: Perils) -> Result<()> {
+///
+/// Half of them in the processes of servers, which may begin them at once. There the answer may get
+/// lost, and it stays open whether the job exists.
+async fn produce(
+    world: &World,
+    outside: &Store,
+    slots: &[Arc<Slot>],
+    perils: Perils,
+) -> Result<()> {
+    let store = outside;
     let first = Chain {
         index: 0,
         last: LAST_LINK,
@@ -280,6 +297,8 @@ async fn produce(world: &World, store: &Store, perils: Perils) -> Result<()> {
         }
     }
     for _ in 0..world.number(8..24) {
+        let inside = some_store(world, slots).filter(|_| world.chance(50));
+        let store = inside.as_ref().unwrap_or(outside);
         let millis = if world.chance(70) {
             world.number(0..30)
         } else {
@@ -319,6 +338,7 @@ async fn produce(world: &World, store: &Store, perils: Perils) -> Result<()> {
         match created {
             Ok(id) => world.created(id),
             Err(Error::Existing { .. }) => {}
+            Err(Error::Unavailable { .. }) if inside.is_some() => {}
             Err(error) => return Err(error),
         }
         if world.chance(40) {
@@ -326,6 +346,13 @@ async fn produce(world: &World, store: &Store, perils: Perils) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The store as one of the servers sees it.
+fn some_store(world: &World, slots: &[Arc<Slot>]) -> Option<Store> {
+    let count = u64::try_from(slots.len()).unwrap_or(1);
+    let slot = slots.get(usize::try_from(world.number(0..count)).unwrap_or(0))?;
+    slot.store.lock().clone()
 }
 
 fn priority(world: &World) -> u8 {

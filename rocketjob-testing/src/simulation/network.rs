@@ -16,8 +16,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Patch, Query, ReadFrom, Refusal, Registry,
-    Result, ServerDocument, ServerState, ServerStore, Settled, State,
+    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
+    Registry, Result, ServerDocument, ServerState, ServerStore, Settled, State,
 };
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
@@ -44,6 +44,7 @@ pub(super) struct Network {
     pub(super) weather: Arc<Weather>,
     pub(super) registry: Arc<Registry>,
     pub(super) ear: Arc<Ear>,
+    pub(super) openings: Arc<Openings>,
 }
 
 impl Network {
@@ -279,6 +280,10 @@ impl JobStore for Network {
 
     fn hears_others(&self) -> bool {
         self.ear.hears_others()
+    }
+
+    fn openings(&self) -> &Openings {
+        &self.openings
     }
 }
 
