@@ -60,7 +60,9 @@ pub use failure::{
     UNDECODABLE, Wish,
 };
 pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
-pub use filter::{Cursor, DEFAULT_LIMIT, Filter, Query, ReadFrom, Sort, compare, equal};
+pub use filter::{
+    Cursor, DEFAULT_LIMIT, Filter, FilterError, Query, ReadFrom, Sort, compare, equal,
+};
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
 pub use inspection::Inspection;

@@ -38,6 +38,7 @@ mod ready;
 mod schema;
 mod server;
 mod settle;
+mod steer;
 mod store;
 mod transaction;
 mod update;
