@@ -173,7 +173,7 @@ pub(crate) fn narrowed(mut value: Bson) -> Bson {
     value
 }
 
-fn narrow_integers(value: &mut Bson) {
+pub(crate) fn narrow_integers(value: &mut Bson) {
     match value {
         Bson::Int64(number) => *value = integer(*number),
         Bson::Array(items) => items.iter_mut().for_each(narrow_integers),
@@ -204,7 +204,7 @@ fn each_scalar(
     }
 }
 
-fn text_to_date(scalar: ScalarType, value: &mut Bson) -> Result<(), String> {
+pub(crate) fn text_to_date(scalar: ScalarType, value: &mut Bson) -> Result<(), String> {
     let Bson::String(text) = value else {
         return Ok(());
     };

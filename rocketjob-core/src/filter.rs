@@ -20,6 +20,7 @@ use crate::{name, state::State};
 
 pub use query::{Cursor, DEFAULT_LIMIT, Query, ReadFrom, Sort};
 pub use text::FilterError;
+pub use value::{Moment, moment};
 
 /// A condition on a job's document. Paths are stored names, dotted into nested documents.
 ///

@@ -5,15 +5,19 @@
 //! use the crate `rocketjob`, which re-exports what they need; who writes a store or a concern
 //! finds the traits here.
 
+mod action;
 mod bell;
 mod change;
 mod claim;
 mod clock;
 mod concern;
 mod context;
+pub mod control;
 mod definition;
 mod document;
+mod edit;
 mod encoding;
+mod enqueue;
 mod error;
 mod event;
 mod failure;
@@ -23,12 +27,14 @@ mod find;
 mod handle;
 mod inspection;
 mod job;
+mod kinds;
 mod limit;
 mod memory;
 pub mod name;
 mod new_job;
 mod opening;
 mod perform;
+mod plain_value;
 mod recovery;
 mod registry;
 mod server;
@@ -36,11 +42,14 @@ mod settlement;
 mod singleton;
 mod slice;
 mod state;
+mod steering;
 mod storage;
 mod store;
+mod subscriber;
 mod successor;
 mod transition;
 
+pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
@@ -52,7 +61,9 @@ pub use definition::{
     PublishedDefinition, PublishedField,
 };
 pub use document::JobDocument;
+pub use edit::{EDITABLE, Edits, edit};
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
+pub use enqueue::{NewJobOptions, enqueue, prepare_job};
 pub use error::{BoxError, Error, Problem, Result, ValidationFailed};
 pub use event::{Event, EventCursor};
 pub use failure::{
@@ -61,12 +72,14 @@ pub use failure::{
 };
 pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
 pub use filter::{
-    Cursor, DEFAULT_LIMIT, Filter, FilterError, Query, ReadFrom, Sort, compare, equal,
+    Cursor, DEFAULT_LIMIT, Filter, FilterError, Moment, Query, ReadFrom, Sort, compare, equal,
+    moment,
 };
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
 pub use inspection::Inspection;
 pub use job::{Job, Perform};
+pub use kinds::Kinds;
 pub use limit::{places, release_free_places};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
@@ -79,8 +92,10 @@ pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
+pub use steering::{Act, Ended, Steered, steer_all, steer_one};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
+pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
 
 /// What the code that the derive writes refers to; no part of the public interface.

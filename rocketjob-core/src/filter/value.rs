@@ -71,6 +71,34 @@ fn day(path: &str, operator: &str, start: DateTime, next: DateTime) -> Filter {
     }
 }
 
+/// A point in time as people write it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moment {
+    /// This moment.
+    At(DateTime),
+    /// The day that begins at this moment, in UTC.
+    Day(DateTime),
+}
+
+impl Moment {
+    /// The moment, or that at which the day begins.
+    pub fn start(self) -> DateTime {
+        match self {
+            Self::At(start) | Self::Day(start) => start,
+        }
+    }
+}
+
+/// The time in `text`, as in conditions: `2d` (two days before `now`), `+1h`, `now`, `tomorrow`,
+/// `2026-01-31`, `2026-01-31T12:00`.
+pub fn moment(text: &str, now: Timestamp) -> Option<Moment> {
+    match named_time(text, now).or_else(|| time(text, now))? {
+        Value::One(Bson::DateTime(time)) => Some(Moment::At(time)),
+        Value::Day(start, _) => Some(Moment::Day(start)),
+        Value::One(_) => None,
+    }
+}
+
 /// What the words for the field at `path` mean.
 pub(super) fn meaning(path: &str) -> Meaning {
     match path {
@@ -181,7 +209,7 @@ fn number(word: &str) -> Option<Bson> {
 fn named_time(word: &str, now: Timestamp) -> Option<Value> {
     let today = now.to_zoned_datetime(TimeZone::UTC).date();
     match word {
-        "now" => moment(now),
+        "now" => at(now),
         "today" => whole_day(today),
         "yesterday" => whole_day(today.yesterday().ok()?),
         "tomorrow" => whole_day(today.tomorrow().ok()?),
@@ -192,19 +220,19 @@ fn named_time(word: &str, now: Timestamp) -> Option<Value> {
 /// A date, a moment, or a time before now (`2d`, `1h30m`) or after it (`+2d`).
 pub(super) fn time(word: &str, now: Timestamp) -> Option<Value> {
     if let Some(ahead) = word.strip_prefix('+') {
-        return moment(now.checked_add(length(ahead)?).ok()?);
+        return at(now.checked_add(length(ahead)?).ok()?);
     }
     if let Some(ago) = length(word) {
-        return moment(now.checked_sub(ago).ok()?);
+        return at(now.checked_sub(ago).ok()?);
     }
     if let Ok(time) = word.parse::<Timestamp>() {
-        return moment(time);
+        return at(time);
     }
     if !word.contains(['T', 't']) {
         return whole_day(word.parse::<Date>().ok()?);
     }
     let civil: CivilDateTime = word.parse().ok()?;
-    moment(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
+    at(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
 }
 
 /// How long `1h30m` is.
@@ -229,7 +257,7 @@ fn length(word: &str) -> Option<Duration> {
     (!word.is_empty()).then_some(total)
 }
 
-fn moment(time: Timestamp) -> Option<Value> {
+fn at(time: Timestamp) -> Option<Value> {
     let millis = in_milliseconds(time).as_millisecond();
     Some(Value::One(Bson::DateTime(DateTime::from_millis(millis))))
 }
