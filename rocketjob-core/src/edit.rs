@@ -152,13 +152,12 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
     let mut after = job.as_document().clone();
     change.apply(&mut after);
     let after = JobDocument::new(after)?;
-    match kinds.handler(job.kind()) {
-        Some(handler) => handler.check(&after)?,
-        None => {
-            let mut problems = ValidationFailed::new();
-            validate_envelope(&after, &mut problems);
-            problems.into_result()?;
-        }
+    if let Some(handler) = kinds.handler(job.kind()) {
+        handler.check(&after)?;
+    } else {
+        let mut problems = ValidationFailed::new();
+        validate_envelope(&after, &mut problems);
+        problems.into_result()?;
     }
     let is_rescheduled = change.set.contains_key(name::RUN_AT) && job.state() == State::Queued;
     if is_rescheduled {

@@ -103,14 +103,12 @@ pub fn prepare_job(
     }
     problems.into_result()?;
     let (now, id) = (store.now(), store.next_id());
-    match kinds.handler(kind) {
-        Some(handler) => handler.prepare(&own, envelope, now, id),
-        None => {
-            let mut document = doc! { name::ID: id };
-            document.extend(own);
-            published(definition, document, envelope, now)
-        }
+    if let Some(handler) = kinds.handler(kind) {
+        return handler.prepare(&own, envelope, now, id);
     }
+    let mut document = doc! { name::ID: id };
+    document.extend(own);
+    published(definition, document, envelope, now)
 }
 
 fn unknown_field(definition: &PublishedDefinition) -> String {

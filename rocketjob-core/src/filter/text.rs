@@ -175,7 +175,7 @@ impl Parser<'_> {
             (path.to_owned(), false)
         };
         if !self.takes(":") {
-            return self.free_text(path, is_literal, at);
+            return self.free_text(&path, is_literal, at);
         }
         if path.is_empty() {
             self.at = at;
@@ -191,24 +191,19 @@ impl Parser<'_> {
     }
 
     /// A text without the name of a field: an id, or something to look for.
-    fn free_text(
-        &mut self,
-        text: String,
-        is_quoted: bool,
-        at: usize,
-    ) -> Result<Filter, FilterError> {
+    fn free_text(&mut self, text: &str, is_quoted: bool, at: usize) -> Result<Filter, FilterError> {
         if text.is_empty() {
             self.at = at;
             return Err(self.expected("a condition such as `state:failed`"));
         }
-        if !is_quoted && let Ok(id) = ObjectId::parse_str(&text) {
+        if !is_quoted && let Ok(id) = ObjectId::parse_str(text) {
             return Ok(Filter::eq(name::ID, id));
         }
         let places = [name::DESCRIPTION, CLASS, MESSAGE];
         Ok(Filter::Or(
             places
                 .into_iter()
-                .map(|place| Filter::contains(place, text.clone()))
+                .map(|place| Filter::contains(place, text))
                 .collect(),
         ))
     }

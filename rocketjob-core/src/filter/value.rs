@@ -173,16 +173,15 @@ pub(super) fn guess(word: &str, now: Timestamp) -> Value {
 }
 
 fn state(word: &str) -> Result<Bson, String> {
-    match State::from_name(word) {
-        Some(state) => Ok(state.as_str().into()),
-        None => {
+    State::from_name(word)
+        .map(|state| state.as_str().into())
+        .ok_or_else(|| {
             let names: Vec<_> = State::ALL.into_iter().map(State::as_str).collect();
-            Err(format!(
+            format!(
                 "`{word}` is no state: expected one of {}, or `scheduled` alone",
                 names.join(", ")
-            ))
-        }
-    }
+            )
+        })
 }
 
 fn boolean(word: &str) -> Option<Bson> {
@@ -209,7 +208,7 @@ fn number(word: &str) -> Option<Bson> {
 fn named_time(word: &str, now: Timestamp) -> Option<Value> {
     let today = now.to_zoned_datetime(TimeZone::UTC).date();
     match word {
-        "now" => at(now),
+        "now" => Some(at(now)),
         "today" => whole_day(today),
         "yesterday" => whole_day(today.yesterday().ok()?),
         "tomorrow" => whole_day(today.tomorrow().ok()?),
@@ -220,19 +219,19 @@ fn named_time(word: &str, now: Timestamp) -> Option<Value> {
 /// A date, a moment, or a time before now (`2d`, `1h30m`) or after it (`+2d`).
 pub(super) fn time(word: &str, now: Timestamp) -> Option<Value> {
     if let Some(ahead) = word.strip_prefix('+') {
-        return at(now.checked_add(length(ahead)?).ok()?);
+        return Some(at(now.checked_add(length(ahead)?).ok()?));
     }
     if let Some(ago) = length(word) {
-        return at(now.checked_sub(ago).ok()?);
+        return Some(at(now.checked_sub(ago).ok()?));
     }
     if let Ok(time) = word.parse::<Timestamp>() {
-        return at(time);
+        return Some(at(time));
     }
     if !word.contains(['T', 't']) {
         return whole_day(word.parse::<Date>().ok()?);
     }
     let civil: CivilDateTime = word.parse().ok()?;
-    at(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp())
+    Some(at(civil.to_zoned_datetime(TimeZone::UTC).ok()?.timestamp()))
 }
 
 /// How long `1h30m` is.
@@ -257,9 +256,9 @@ fn length(word: &str) -> Option<Duration> {
     (!word.is_empty()).then_some(total)
 }
 
-fn at(time: Timestamp) -> Option<Value> {
+fn at(time: Timestamp) -> Value {
     let millis = in_milliseconds(time).as_millisecond();
-    Some(Value::One(Bson::DateTime(DateTime::from_millis(millis))))
+    Value::One(Bson::DateTime(DateTime::from_millis(millis)))
 }
 
 fn whole_day(day: Date) -> Option<Value> {
