@@ -5,12 +5,14 @@
 //! use the crate `rocketjob`, which re-exports what they need; who writes a store or a concern
 //! finds the traits here.
 
+mod action;
 mod bell;
 mod change;
 mod claim;
 mod clock;
 mod concern;
 mod context;
+pub mod control;
 mod definition;
 mod document;
 mod encoding;
@@ -38,9 +40,11 @@ mod slice;
 mod state;
 mod storage;
 mod store;
+mod subscriber;
 mod successor;
 mod transition;
 
+pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
@@ -79,6 +83,7 @@ pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
+pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
 
 /// What the code that the derive writes refers to; no part of the public interface.

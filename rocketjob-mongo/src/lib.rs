@@ -28,6 +28,7 @@ mod clock;
 mod command;
 mod error;
 mod event;
+mod event_ear;
 mod filter;
 mod frontier;
 mod insert;
@@ -39,6 +40,7 @@ mod schema;
 mod server;
 mod settle;
 mod store;
+mod tail;
 mod transaction;
 mod update;
 

@@ -32,6 +32,7 @@ mod query;
 mod quick_start;
 mod runtime;
 mod singleton;
+mod steering;
 mod stores;
 mod supervision;
 mod transaction;
