@@ -54,6 +54,8 @@ impl Desk {
             self.store.clone(),
             Arc::clone(validity),
         );
+        let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+        tracing::debug!(%id, kind, attempt, token = claim.token, "claimed");
         Some(Assignment {
             context,
             handler,

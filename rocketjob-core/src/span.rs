@@ -1,0 +1,72 @@
+//! The span in which a job is performed.
+
+use tracing::Span;
+
+use crate::{
+    context::JobContext,
+    definition::LogLevel,
+    log::{LogControl, log_control},
+    trace::continue_trace,
+};
+
+/// A job in the hands of a worker, as `tracing` sees it: a span `perform` with the job's `id`, `kind`
+/// and `attempt`, and its `log_level` where it has its own. It continues the job's trace.
+#[derive(Debug)]
+pub struct PerformSpan {
+    span: Span,
+    level: Option<LogLevel>,
+    control: Option<&'static dyn LogControl>,
+}
+
+impl PerformSpan {
+    /// What the span is called.
+    pub const NAME: &'static str = "perform";
+    /// The span's target.
+    pub const TARGET: &'static str = "rocketjob::perform";
+    /// The field of the span that holds the job's own level, absent in the spans of other jobs.
+    pub const LOG_LEVEL: &'static str = "log_level";
+
+    /// The span of the job of `context`, which is about to be performed.
+    pub fn begin(context: &JobContext) -> Self {
+        let level = context.log_level();
+        let control = log_control().map(|control| &**control);
+        if let Some(control) = control {
+            control.job_begins(level);
+        }
+        let span = span(context, level);
+        continue_trace(context.document(), &span);
+        Self {
+            span,
+            level,
+            control,
+        }
+    }
+
+    /// The span itself.
+    pub fn span(&self) -> &Span {
+        &self.span
+    }
+}
+
+impl Drop for PerformSpan {
+    fn drop(&mut self) {
+        if let Some(control) = self.control {
+            control.job_ended(self.level);
+        }
+    }
+}
+
+/// Whoever looks for the levels of jobs must see the spans that have one, whatever else is kept: so
+/// those are of the highest level.
+fn span(context: &JobContext, level: Option<LogLevel>) -> Span {
+    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+    match level {
+        None => {
+            tracing::info_span!(target: PerformSpan::TARGET, PerformSpan::NAME, %id, kind, attempt)
+        }
+        Some(level) => {
+            let log_level = level.as_str();
+            tracing::error_span!(target: PerformSpan::TARGET, PerformSpan::NAME, %id, kind, attempt, log_level)
+        }
+    }
+}
