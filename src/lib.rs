@@ -8,6 +8,8 @@ pub use rocketjob_derive::RocketJob;
 pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
 pub use rocketjob_sqlite as sqlite;
+#[cfg(feature = "telemetry")]
+pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
     Figures, Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport,

@@ -50,6 +50,8 @@ impl PerformSpan {
 
 impl Drop for PerformSpan {
     fn drop(&mut self) {
+        // Closed, unless the job has left something behind that goes on in it.
+        self.span = Span::none();
         if let Some(control) = self.control {
             control.job_ended(self.level);
         }
