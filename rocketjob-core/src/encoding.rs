@@ -167,7 +167,7 @@ pub fn whole_number(value: &Bson) -> Option<i64> {
     }
 }
 
-fn narrow_integers(value: &mut Bson) {
+pub(crate) fn narrow_integers(value: &mut Bson) {
     match value {
         Bson::Int64(number) => *value = integer(*number),
         Bson::Array(items) => items.iter_mut().for_each(narrow_integers),

@@ -3,6 +3,8 @@
 use bson::{Document, oid::ObjectId};
 use jiff::Timestamp;
 
+use crate::store::Store;
+
 /// A message to whoever subscribed to `name`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
@@ -16,6 +18,24 @@ pub struct Event {
     pub parameters: Document,
     /// When it was published, on the store's clock.
     pub created_at: Timestamp,
+}
+
+impl Event {
+    /// A new event, to be published in `store`.
+    pub fn new(
+        store: &Store,
+        name: impl Into<String>,
+        action: impl Into<String>,
+        parameters: Document,
+    ) -> Self {
+        Self {
+            id: store.next_id(),
+            name: name.into(),
+            action: Some(action.into()),
+            parameters,
+            created_at: store.now(),
+        }
+    }
 }
 
 /// Up to where a subscriber has read. Only the store that made it can read it.

@@ -5,12 +5,14 @@
 //! use the crate `rocketjob`, which re-exports what they need; who writes a store or a concern
 //! finds the traits here.
 
+mod action;
 mod bell;
 mod change;
 mod claim;
 mod clock;
 mod concern;
 mod context;
+pub mod control;
 mod definition;
 mod document;
 mod encoding;
@@ -40,10 +42,12 @@ mod span;
 mod state;
 mod storage;
 mod store;
+mod subscriber;
 mod successor;
 mod trace;
 mod transition;
 
+pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
@@ -84,6 +88,7 @@ pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
+pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
 pub use trace::{Propagator, Trace, propagate_traces};
 

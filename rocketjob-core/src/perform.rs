@@ -171,13 +171,13 @@ async fn catching<F: Future>(future: F) -> Result<F::Output, JobError> {
     })
 }
 
-fn panic_message(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else {
-        "the job panicked with a value that is no text".to_owned()
+        "panicked with a value that is no text".to_owned()
     }
 }
 
