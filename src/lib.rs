@@ -12,8 +12,8 @@ pub use rocketjob_sqlite as sqlite;
 pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Figures, Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport,
-    Stopped, recycle, terminated,
+    Figures, Health, HealthMonitor, LogSubscriber, LoopHealth, MAX_READ_AHEAD, Server,
+    ServerBuilder, StartReport, Stopped, recycle, terminated,
 };
 
 pub use connect::connect;

@@ -20,7 +20,7 @@ use crate::{
     calm::Calm,
     crew::{Crew, MAX_HELD, worker_name},
     health::Pulse,
-    opening::Desk,
+    opening::{Desk, note_claim},
     queue::Assignment,
     schedule::Alarm,
     standing::{Mode, Post, Standing},
@@ -332,6 +332,7 @@ impl Dispatcher {
         let claimed = self.store.claim(&request).instrument(span.clone()).await;
         if let Ok(claimed) = &claimed {
             span.record("found", claimed.jobs.len());
+            span.in_scope(|| note_claim(&claimed.jobs));
         }
         claimed
     }

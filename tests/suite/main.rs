@@ -25,6 +25,9 @@ mod import;
 mod job;
 mod layout;
 mod lifecycle;
+mod logs;
+#[path = "../../examples/observed/job.rs"]
+mod observed;
 mod opening;
 mod order;
 mod process;
@@ -34,4 +37,5 @@ mod runtime;
 mod singleton;
 mod stores;
 mod supervision;
+mod trace;
 mod transaction;
