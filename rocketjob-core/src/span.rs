@@ -23,7 +23,7 @@ impl PerformSpan {
     pub const NAME: &'static str = "perform";
     /// The span's target.
     pub const TARGET: &'static str = "rocketjob::perform";
-    /// The field of the span that holds the job's own level, absent in the spans of other jobs.
+    /// The field of the span that holds the job's own level, empty in the spans of other jobs.
     pub const LOG_LEVEL: &'static str = "log_level";
 
     /// The span of the job of `context`, which is about to be performed.
@@ -58,17 +58,15 @@ impl Drop for PerformSpan {
     }
 }
 
-/// Whoever looks for the levels of jobs must see the spans that have one, whatever else is kept: so
-/// those are of the highest level.
+/// Of the highest level: a warning from within a job is worth little without the job, and whoever
+/// looks for the levels of jobs must see it whatever else is kept.
 fn span(context: &JobContext, level: Option<LogLevel>) -> Span {
-    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
-    match level {
-        None => {
-            tracing::info_span!(target: PerformSpan::TARGET, PerformSpan::NAME, %id, kind, attempt)
-        }
-        Some(level) => {
-            let log_level = level.as_str();
-            tracing::error_span!(target: PerformSpan::TARGET, PerformSpan::NAME, %id, kind, attempt, log_level)
-        }
-    }
+    tracing::error_span!(
+        target: PerformSpan::TARGET,
+        PerformSpan::NAME,
+        id = %context.id(),
+        kind = context.kind(),
+        attempt = context.attempt(),
+        log_level = level.map(LogLevel::as_str),
+    )
 }

@@ -41,7 +41,7 @@ where
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         let interest = Filter::<S>::callsite_enabled(&*self.0.base(), metadata);
         let raised = self.0.raised();
-        if has_job_level(metadata) {
+        if is_of_job(metadata) {
             Interest::always()
         } else if raised == LevelFilter::OFF || interest.is_never() && *metadata.level() > raised {
             interest
@@ -51,7 +51,7 @@ where
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: &Context<'_, S>) -> bool {
-        if has_job_level(metadata) {
+        if is_of_job(metadata) {
             return true;
         }
         if self.0.raised() != LevelFilter::OFF
@@ -68,7 +68,7 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        if has_job_level(attributes.metadata())
+        if is_of_job(attributes.metadata())
             && let Some(level) = level_of(attributes)
             && let Some(span) = context.span(id)
         {
@@ -99,12 +99,11 @@ where
     }
 }
 
-/// Whether these are spans of jobs that have their own levels.
-fn has_job_level(metadata: &Metadata<'_>) -> bool {
+/// Whether these are the spans of jobs, which are always kept: lines from within a job tell of it.
+fn is_of_job(metadata: &Metadata<'_>) -> bool {
     metadata.is_span()
         && metadata.name() == PerformSpan::NAME
         && metadata.target() == PerformSpan::TARGET
-        && metadata.fields().field(PerformSpan::LOG_LEVEL).is_some()
 }
 
 /// The level of the innermost job, if it has one, in which the present line is.
