@@ -15,10 +15,10 @@
 
 mod job;
 
-use std::{process::ExitCode, sync::Arc, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
 use clap::Parser;
-use rocketjob::{LogSubscriber, Registry, Subscribers, prelude::*};
+use rocketjob::{Registry, prelude::*};
 use rocketjob_telemetry::{Format, Telemetry};
 
 use crate::job::TalkJob;
@@ -52,17 +52,11 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> rocketjob::Result<()> {
-    let log = Telemetry::builder()
+    Telemetry::builder()
         .levels(arguments.levels)
         .format(arguments.format)
         .init()?;
     let store = rocketjob::connect(&arguments.store).await?;
-    let subscribers = Subscribers::new();
-    subscribers
-        .subscribe(LogSubscriber::new(Arc::new(log)))
-        .keep();
-    let cursor = store.event_end().await?;
-    tokio::spawn(listen(store.clone(), subscribers, cursor));
     tokio::spawn(tick());
     let mut registry = Registry::new();
     registry.register::<TalkJob>()?;
@@ -71,18 +65,6 @@ async fn run(arguments: Arguments) -> rocketjob::Result<()> {
     println!("{} is running", server.name());
     server.run_until_terminated().await?;
     Ok(())
-}
-
-async fn listen(store: Store, subscribers: Subscribers, mut cursor: rocketjob::EventCursor) {
-    loop {
-        tokio::time::sleep(TICK).await;
-        if let Ok((events, behind)) = store.events(&cursor, 100).await {
-            cursor = behind;
-            for event in events {
-                subscribers.dispatch(&event).await;
-            }
-        }
-    }
 }
 
 async fn tick() {

@@ -247,4 +247,16 @@ impl EventStore for Held {
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
         self.store().events(after, limit).await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.store().event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.store().event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.store().hears_events()
+    }
 }

@@ -48,6 +48,7 @@ struct Shared {
     clock: Box<dyn Clock>,
     ids: IdSource,
     bell: Bell,
+    event_bell: Bell,
     openings: Openings,
     data: Mutex<Data>,
 }
@@ -82,6 +83,7 @@ impl MemoryStore {
             clock: Box::new(clock),
             ids,
             bell: Bell::new(),
+            event_bell: Bell::new(),
             openings: Openings::new(),
             data: Mutex::default(),
         }))
@@ -120,6 +122,11 @@ impl MemoryStore {
     /// Shows each stored document, without copying any: for tests and simulations.
     pub fn visit(&self, see: impl FnMut(&Document)) {
         self.data().jobs.documents().for_each(see);
+    }
+
+    /// Removes all events, as another program can: for tests.
+    pub fn remove_events(&self) {
+        self.data().events.clear();
     }
 
     fn time(&self) -> Timestamp {

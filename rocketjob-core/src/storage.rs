@@ -209,14 +209,32 @@ pub trait ServerStore: Send + Sync {
 /// Carries events.
 #[async_trait]
 pub trait EventStore: Send + Sync {
-    /// Publishes an event: subscribers of all processes get it. Atomic.
+    /// Publishes an event: subscribers of all processes get it, whatever has become of the events
+    /// before it, and of the place where they are kept. Atomic.
     async fn publish(&self, event: &Event) -> Result<()>;
 
     /// The place behind all events so far: where a new subscriber begins.
     async fn event_end(&self) -> Result<EventCursor>;
 
     /// Events that were published behind `after`, in the order of publication as far as the store
-    /// knows it, at most `limit`, with the place behind them. No event is left out; one may come
-    /// twice.
+    /// knows it, at most `limit`, with the place behind them. No event is left out that is still
+    /// kept, also when those that were read have been removed; one may come twice.
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)>;
+
+    /// How often the bell for events has rung so far. Costs nothing: no request is made.
+    ///
+    /// Who asks for the bells first and for events then, and waits for further bells when there is
+    /// none, misses nothing that is heard.
+    fn event_bells(&self) -> u64;
+
+    /// Returns when the bell for events has rung otherwise than `known`, with how often by then. It
+    /// may be early, late, doubled or not heard at all: who waits also polls.
+    ///
+    /// A store may listen to other processes only from when somebody waits. Once it listens it
+    /// rings, for whatever was missed.
+    async fn event_published(&self, known: u64) -> u64;
+
+    /// Whether the bell for events rings now for what other processes publish. It rings when that
+    /// ends, so that whoever waits can go on with looking more often.
+    fn hears_events(&self) -> bool;
 }

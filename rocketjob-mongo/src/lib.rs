@@ -39,6 +39,7 @@ mod schema;
 mod server;
 mod settle;
 mod store;
+mod tail;
 mod transaction;
 mod update;
 

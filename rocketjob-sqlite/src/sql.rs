@@ -46,6 +46,20 @@ macro_rules! is_stopped {
     };
 }
 
+/// The table of events, which is made again when somebody dropped it.
+macro_rules! events {
+    () => {
+        "CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        action TEXT,
+        parameters BLOB NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;"
+    };
+}
+
 macro_rules! is_active {
     () => {
         "(state = 'queued' OR state = 'running')"
@@ -130,15 +144,12 @@ pub(crate) const CREATE: &str = concat!(
         version TEXT NOT NULL,
         definitions BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT,
-        id BLOB NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        action TEXT,
-        parameters BLOB NOT NULL,
-        created_at INTEGER NOT NULL
-    ) STRICT;"
+    ",
+    events!(),
 );
+
+/// Makes the table of events again that somebody dropped.
+pub(crate) const CREATE_EVENTS: &str = events!();
 
 /// What version 2 changes: the claims in the order of their tokens, which leads from one server to
 /// the next, whatever stands in a token.

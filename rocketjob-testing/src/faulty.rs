@@ -360,4 +360,16 @@ impl EventStore for Faulty {
         self.through(Call::Events, self.inner.events(after, limit))
             .await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.inner.event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.inner.event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.inner.hears_events()
+    }
 }

@@ -214,7 +214,12 @@ macro_rules! conformance {
                 may_say_next_to_nothing
                 may_be_asked_for_in_vain
                 reach_another_handle
-                are_never_left_out;
+                are_never_left_out
+                wake_who_waits_for_them
+                wake_who_waits_on_another_handle
+                are_not_mixed_up_with_jobs
+                are_found_whatever_became_of_those_before
+                are_found_when_there_are_more_than_before;
             model:
                 agrees;
         }

@@ -20,6 +20,7 @@ use crate::{
     queue::{Assignment, Queue},
     settler::{Item, Outbox, hand_back},
     standing::Post,
+    thread::Thread,
     worker::{Performing, Worker},
 };
 
@@ -61,9 +62,19 @@ struct OnBench {
     performing: Option<Performing>,
     /// Another worker has taken the place of this one.
     replaced: bool,
+    thread: Option<Thread>,
 }
 
 impl Bench {
+    /// The worker works on this thread.
+    pub(crate) fn sit_down(&self, thread: Option<Thread>) {
+        self.0.lock().thread = thread;
+    }
+
+    pub(crate) fn thread(&self) -> Option<Thread> {
+        self.0.lock().thread
+    }
+
     /// The worker begins a job.
     pub(crate) fn begin(&self, performing: Performing) {
         self.0.lock().performing = Some(performing);
@@ -83,7 +94,7 @@ impl Bench {
         performing.is_some_and(|performing| performing.since.elapsed() > time)
     }
 
-    fn performing(&self) -> Option<Performing> {
+    pub(crate) fn performing(&self) -> Option<Performing> {
         self.0.lock().performing.clone()
     }
 
@@ -189,6 +200,30 @@ impl Crew {
         let server = self.post.now().name;
         let name = |number| (number, worker_name(&server, number));
         self.present().into_iter().map(name).collect()
+    }
+
+    /// Lets a worker end after the job that it has in hand; another takes its place when it has
+    /// ended. Says whether there is such a worker.
+    pub(crate) fn dismiss(&self, number: usize) -> bool {
+        let is_there = self.hands.lock().contains_key(&number);
+        if let Some(assignment) = self.queue.leave(number) {
+            self.settler.send(hand_back(assignment, &self.store));
+        }
+        is_there
+    }
+
+    /// What a worker has in hand.
+    pub(crate) fn performs(&self, number: usize) -> Option<Performing> {
+        self.hands.lock().get(&number)?.bench.performing()
+    }
+
+    /// What all workers have in hand.
+    pub(crate) fn benches(&self) -> Vec<(usize, Arc<Bench>)> {
+        let hands = self.hands.lock();
+        let benches = hands
+            .iter()
+            .map(|(number, hand)| (*number, Arc::clone(&hand.bench)));
+        benches.collect()
     }
 
     /// Replaces workers whose threads have died, forgets those that have left, and returns the jobs

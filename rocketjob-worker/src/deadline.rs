@@ -192,6 +192,18 @@ impl EventStore for Deadline {
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
         self.within(self.inner.events(after, limit)).await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.inner.event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.inner.event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.inner.hears_events()
+    }
 }
 
 #[async_trait]

@@ -3,8 +3,9 @@
 use std::{fmt, process, sync::Arc};
 
 use rocketjob_core::{
-    BoxError, LogControl, LogLevel, Result, Subscriber,
+    BoxError, Error, LogControl, LogLevel, Result, Subscriber,
     control::{LOGGER, LogAction},
+    log_control,
 };
 
 /// Changes log levels when an event asks this process for it: a [`LogAction`] for all processes, for
@@ -23,6 +24,12 @@ impl LogSubscriber {
             host: gethostname::gethostname().to_string_lossy().into_owned(),
             dump: Box::new(|| tracing::warn!("this process has no workers to tell of")),
         }
+    }
+
+    /// Of a server that was given this control, or none: then the process's own counts.
+    pub(crate) fn of_server(control: Option<Arc<dyn LogControl>>) -> Self {
+        let control = control.or_else(|| log_control().cloned());
+        Self::new(control.unwrap_or_else(|| Arc::new(NoControl)))
     }
 
     /// Calls `dump` when an event asks what the threads of this process do: it writes that to the log.
@@ -64,4 +71,20 @@ impl fmt::Debug for LogSubscriber {
             .field("host", &self.host)
             .finish_non_exhaustive()
     }
+}
+
+/// Of a process whose lines are written by something that we do not know.
+#[derive(Debug)]
+struct NoControl;
+
+impl LogControl for NoControl {
+    fn set_level(&self, _module: Option<&str>, _level: LogLevel) -> Result<()> {
+        Err(Error::configuration(
+            "this process cannot change its log levels: let it set up its log with the crate `rocketjob-telemetry`, or give its server a `log_control`",
+        ))
+    }
+
+    fn job_begins(&self, _level: Option<LogLevel>) {}
+
+    fn job_ended(&self, _level: Option<LogLevel>) {}
 }

@@ -8,7 +8,8 @@ use std::{
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    AsStore, Cancelled, Error, Filter, Query, Result, ServerState, Settlement, State, Store, name,
+    AsStore, Cancelled, Error, Filter, Query, Result, ServerState, Settlement, State, Store,
+    Subscribers, Subscription, name,
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::{
     checks::StartReport,
     crew::Crew,
     dispatcher::Claims,
+    dump::Dump,
     ending::Ending,
     health::{Health, Pulse},
     settler::{Counts, Item},
@@ -88,6 +90,8 @@ pub struct Figures {
 #[derive(Debug)]
 pub struct Server {
     pub(crate) store: Store,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) post: Arc<Post>,
     pub(crate) kinds: Vec<String>,
     pub(crate) report: StartReport,
@@ -114,6 +118,7 @@ pub(crate) struct Pulses {
     pub(crate) schedule: Arc<Pulse>,
     pub(crate) sweep: Arc<Pulse>,
     pub(crate) watch: Arc<Pulse>,
+    pub(crate) listen: Arc<Pulse>,
 }
 
 /// Tells how a server is, from anywhere in its process: for probes.
@@ -130,8 +135,9 @@ impl HealthMonitor {
             schedule,
             sweep,
             watch,
+            listen,
         } = &self.0;
-        let loops = [dispatch, settle, heartbeat, schedule, sweep, watch];
+        let loops = [dispatch, settle, heartbeat, schedule, sweep, watch, listen];
         Health {
             loops: loops.into_iter().map(|pulse| pulse.health()).collect(),
         }
@@ -163,6 +169,17 @@ impl Server {
     /// What it found out about the store when it started.
     pub fn report(&self) -> &StartReport {
         &self.report
+    }
+
+    /// What each of its workers does.
+    pub fn dump(&self) -> Dump {
+        Dump::of(&self.post, &self.crew)
+    }
+
+    /// Those in this program that hear the events of the store, to add some or to take some away;
+    /// see [`ServerBuilder::subscribe`].
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
     }
 
     /// How its loops are.
@@ -286,6 +303,14 @@ impl Server {
 
     /// Stops gracefully, and from when `hurry` is done without any grace.
     async fn stop_unless(self, hurry: impl Future<Output = ()>) -> Result<Stopped> {
+        let ending = Arc::clone(&self.ending);
+        let hurry = async move {
+            tokio::select! {
+                biased;
+                () = hurry => {}
+                () = ending.hurried() => {}
+            }
+        };
         let server = self.post.now().name;
         tracing::info!(server, "stopping");
         self.post.set_mode(Mode::Stopping);
@@ -319,6 +344,9 @@ impl Server {
         for task in self.loops {
             let _ = task.await;
         }
+        self.subscriptions
+            .into_iter()
+            .for_each(Subscription::unsubscribe);
         self.store.remove_server(self.post.id()).await?;
         let stopped = Stopped {
             settled: self.counts.settled.load(Ordering::Relaxed),

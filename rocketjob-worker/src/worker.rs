@@ -15,6 +15,7 @@ use crate::{
     crew::{Bench, Crew},
     queue::Assignment,
     settler::{Item, hand_back},
+    thread::Thread,
 };
 
 /// One worker and what it shares with its server.
@@ -39,6 +40,7 @@ pub(crate) struct Performing {
 impl Worker {
     /// Works on this thread until there is nothing to do any more.
     pub(crate) fn run(&self) {
+        self.bench.sit_down(Thread::current());
         let mut after_long = false;
         while let Some(assignment) = self.crew.queue.next(self.number, after_long) {
             match pollster::block_on(self.step(assignment)) {

@@ -370,6 +370,22 @@ impl EventStore for Network {
         })
         .await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.world.store().event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        if self.ear.hears_others() {
+            self.world.store().event_published(known).await
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    fn hears_events(&self) -> bool {
+        self.ear.hears_others()
+    }
 }
 
 #[async_trait]
