@@ -8,9 +8,11 @@ pub use rocketjob_derive::RocketJob;
 pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
 pub use rocketjob_sqlite as sqlite;
+#[cfg(feature = "telemetry")]
+pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LoopHealth, MAX_READ_AHEAD, Server,
+    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LogSubscriber, LoopHealth, MAX_READ_AHEAD, Server,
     ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle, terminated,
 };
 

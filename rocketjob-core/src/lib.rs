@@ -26,6 +26,7 @@ mod handle;
 mod inspection;
 mod job;
 mod limit;
+mod log;
 mod memory;
 pub mod name;
 mod new_job;
@@ -37,11 +38,13 @@ mod server;
 mod settlement;
 mod singleton;
 mod slice;
+mod span;
 mod state;
 mod storage;
 mod store;
 mod subscriber;
 mod successor;
+mod trace;
 mod transition;
 
 pub use action::{Action, ActionError};
@@ -70,6 +73,7 @@ pub use handle::{JobHandle, run_now, steer};
 pub use inspection::Inspection;
 pub use job::{Job, Perform};
 pub use limit::{places, release_free_places};
+pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use opening::{Opening, Openings, Taken};
@@ -80,11 +84,13 @@ pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
+pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
+pub use trace::{Propagator, Trace, propagate_traces};
 
 /// What the code that the derive writes refers to; no part of the public interface.
 #[doc(hidden)]

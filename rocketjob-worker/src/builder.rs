@@ -12,8 +12,8 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rocketjob_core::{
-    Error, EventCursor, Filter, Perform, Registry, Result, ServerDocument, ServerState, Shared,
-    Store, Subscriber, Subscribers, Subscription,
+    Error, EventCursor, Filter, LogControl, Perform, Registry, Result, ServerDocument, ServerState,
+    Shared, Store, Subscriber, Subscribers, Subscription,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -31,6 +31,7 @@ use crate::{
     ending::Ending,
     health::Pulse,
     listen::{self, Listen},
+    logger::LogSubscriber,
     opening::Desk,
     orders::Orders,
     place::Place,
@@ -60,6 +61,7 @@ pub struct ServerBuilder {
     grace: Duration,
     cancel_grace: Duration,
     max_stuck: Option<usize>,
+    log_control: Option<Arc<dyn LogControl>>,
     subscribers: Subscribers,
     subscriptions: Vec<Subscription>,
     #[cfg(feature = "simulation")]
@@ -84,6 +86,7 @@ impl ServerBuilder {
             grace: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(5),
             max_stuck: None,
+            log_control: None,
             subscribers: Subscribers::new(),
             subscriptions: Vec::new(),
             #[cfg(feature = "simulation")]
@@ -207,6 +210,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn max_stuck(mut self, threads: usize) -> Self {
         self.max_stuck = Some(threads);
+        self
+    }
+
+    /// What changes log levels when an event asks this process for it; unless said otherwise, the
+    /// process's own ([`set_log_control`](rocketjob_core::set_log_control)).
+    #[must_use]
+    pub fn log_control(mut self, control: Arc<dyn LogControl>) -> Self {
+        self.log_control = Some(control);
         self
     }
 
@@ -479,10 +490,13 @@ impl ServerBuilder {
             cancel_grace: self.cancel_grace,
         };
         let own = Subscribers::new();
+        let mut subscriptions = controls.subscribe(&own);
+        let logger = LogSubscriber::of_server(self.log_control.clone());
+        subscriptions.push(own.subscribe(logger.on_dump(move || controls.dump())));
         Listen {
             store: parts.store.clone(),
             cursor: parts.heard.clone(),
-            subscriptions: controls.subscribe(&own),
+            subscriptions,
             own,
             others: self.subscribers.clone(),
             place: parts.place.clone(),

@@ -60,7 +60,7 @@ impl Controls {
         self.orders.give(ServerState::Running);
     }
 
-    fn dump(&self) {
+    pub(crate) fn dump(&self) {
         Dump::of(&self.post, &self.crew).log();
     }
 

@@ -18,6 +18,7 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
+use tracing::Instrument as _;
 
 #[cfg(feature = "simulation")]
 use crate::simulation::Planted;
@@ -157,7 +158,9 @@ impl Settler {
             gather(&mut inbox, &mut group, next).await;
             let began = Instant::now();
             let count = group.len();
-            self.settle(std::mem::take(&mut group)).await;
+            let span = tracing::debug_span!("settle", outcomes = count);
+            let settling = self.settle(std::mem::take(&mut group));
+            settling.instrument(span).await;
             next = began + (began.elapsed() * WRITES).clamp(GAP.0, GAP.1);
             inbox.unsettled.done(count);
             self.pulse.rests();
@@ -188,6 +191,7 @@ impl Settler {
             match outcome {
                 Settled::Accepted => {
                     self.counts.settled.fetch_add(1, Ordering::Relaxed);
+                    settled(&item);
                     accepted.push(item);
                 }
                 Settled::Refused(refusal) => {
@@ -276,9 +280,16 @@ async fn gather(inbox: &mut Inbox, group: &mut Vec<Item>, end: Instant) {
     }
 }
 
+fn settled(item: &Item) {
+    let Item { context, settling } = item;
+    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+    tracing::debug!(%id, kind, attempt, transition = %settling.transition, "settled");
+}
+
 fn refused(item: &Item, refusal: Refusal) {
-    let (id, kind) = (item.context.id(), item.context.kind());
-    tracing::warn!(%id, kind, transition = %item.settling.transition, ?refusal, "outcome refused: the claim was lost");
+    let Item { context, settling } = item;
+    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+    tracing::warn!(%id, kind, attempt, transition = %settling.transition, ?refusal, "outcome refused: the claim was lost");
 }
 
 /// What an accepted outcome entails: places given on, successors created, concerns told.

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use rocketjob_core::{
-    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, Performed, Result, Settled,
-    Settlement, Store, is_marked, mark_begun,
+    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
+    Settled, Settlement, Store, is_marked, mark_begun,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -117,8 +117,8 @@ impl Worker {
             claim,
             ..
         } = assignment;
-        let span = tracing::info_span!("perform", id = %context.id(), kind = context.kind(), attempt = context.attempt());
-        let performing = handler.perform(&context).instrument(span.clone());
+        let span = PerformSpan::begin(&context);
+        let performing = handler.perform(&context).instrument(span.span().clone());
         let left = std::pin::pin!(given_up.cancelled());
         let performed = match select(performing, left).await {
             Either::Left((performed, _)) => performed,
@@ -127,9 +127,11 @@ impl Worker {
                 given_up_on(&context)
             }
         };
-        if let Err(error) = &performed.result {
-            span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
-        }
+        span.span().in_scope(|| match &performed.result {
+            Ok(()) => tracing::debug!("performed"),
+            Err(error) => tracing::warn!(%error, wish = ?error.wish(), "ended with an error"),
+        });
+        drop(span);
         let settling = performed.settle(&context, claim, store.now());
         Some(Item { context, settling })
     }

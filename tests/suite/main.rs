@@ -25,6 +25,9 @@ mod import;
 mod job;
 mod layout;
 mod lifecycle;
+mod logs;
+#[path = "../../examples/observed/job.rs"]
+mod observed;
 mod opening;
 mod order;
 mod process;
@@ -35,4 +38,5 @@ mod singleton;
 mod steering;
 mod stores;
 mod supervision;
+mod trace;
 mod transaction;
