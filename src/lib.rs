@@ -1,5 +1,7 @@
 #![doc = include_str!("../docs/crate.md")]
 
+#[cfg(feature = "cli")]
+mod command_line;
 mod connect;
 
 pub use rocketjob_core::*;
@@ -16,6 +18,8 @@ pub use rocketjob_worker::{
     ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle, terminated,
 };
 
+#[cfg(feature = "cli")]
+pub use command_line::{main, main_with};
 pub use connect::connect;
 
 #[doc(hidden)]

@@ -167,6 +167,12 @@ pub fn whole_number(value: &Bson) -> Option<i64> {
     }
 }
 
+/// A value with its whole numbers as the store keeps them.
+pub(crate) fn narrowed(mut value: Bson) -> Bson {
+    narrow_integers(&mut value);
+    value
+}
+
 pub(crate) fn narrow_integers(value: &mut Bson) {
     match value {
         Bson::Int64(number) => *value = integer(*number),
@@ -198,7 +204,7 @@ fn each_scalar(
     }
 }
 
-fn text_to_date(scalar: ScalarType, value: &mut Bson) -> Result<(), String> {
+pub(crate) fn text_to_date(scalar: ScalarType, value: &mut Bson) -> Result<(), String> {
     let Bson::String(text) = value else {
         return Ok(());
     };

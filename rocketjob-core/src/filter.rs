@@ -1,14 +1,26 @@
 //! The filter language: conditions on stored fields that every store translates.
 //!
+//! People write it as text (`text.rs`), or in the original's JSON (`json.rs`).
+//!
 //! Its meaning is MongoDB's: absent and null are one value, a number equals a number of another
 //! width, a condition on an array holds when it holds for the whole or for one element, and a
 //! range compares only values of one type.
 
-use std::cmp::Ordering;
+mod display;
+mod json;
+mod query;
+mod text;
+mod value;
+
+use std::{cmp::Ordering, ops::Not};
 
 use bson::{Bson, Document, oid::ObjectId};
 
 use crate::{name, state::State};
+
+pub use query::{Cursor, DEFAULT_LIMIT, Query, ReadFrom, Sort};
+pub use text::FilterError;
+pub use value::{Moment, moment};
 
 /// A condition on a job's document. Paths are stored names, dotted into nested documents.
 ///
@@ -40,6 +52,10 @@ pub enum Filter {
     Exists(String, bool),
     /// Text that begins with this.
     Prefix(String, String),
+    /// Text that has this somewhere in it, whatever the case of its ASCII letters.
+    Contains(String, String),
+    /// Not this.
+    Not(Box<Filter>),
     /// All of these; none at all matches everything.
     And(Vec<Filter>),
     /// At least one of these; none at all matches nothing.
@@ -103,6 +119,11 @@ impl Filter {
     /// `path` is text that begins with `text`.
     pub fn prefix(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self::Prefix(path.into(), text.into())
+    }
+
+    /// `path` is text that has `text` somewhere in it, whatever the case of its ASCII letters.
+    pub fn contains(path: impl Into<String>, text: impl Into<String>) -> Self {
+        Self::Contains(path.into(), text.into())
     }
 
     /// The job is in `state`.
@@ -185,10 +206,38 @@ impl Filter {
                 Bson::String(found) => found.starts_with(text.as_str()),
                 _ => false,
             }),
+            Self::Contains(path, text) => any_value(document, path, &|found| match found {
+                Bson::String(found) => contains(found, text),
+                _ => false,
+            }),
+            Self::Not(filter) => !filter.matches(document),
             Self::And(filters) => filters.iter().all(|filter| filter.matches(document)),
             Self::Or(filters) => filters.iter().any(|filter| filter.matches(document)),
         }
     }
+}
+
+/// `!filter`: the opposite, in the simplest form that has the same meaning.
+impl Not for Filter {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        match self {
+            Self::Eq(path, value) => Self::Ne(path, value),
+            Self::Ne(path, value) => Self::Eq(path, value),
+            Self::Exists(path, wanted) => Self::Exists(path, !wanted),
+            Self::Not(filter) => *filter,
+            Self::And(filters) if filters.is_empty() => Self::Or(filters),
+            Self::Or(filters) if filters.is_empty() => Self::And(filters),
+            other => Self::Not(Box::new(other)),
+        }
+    }
+}
+
+fn contains(found: &str, text: &str) -> bool {
+    found
+        .to_ascii_lowercase()
+        .contains(&text.to_ascii_lowercase())
 }
 
 /// Whether `test` holds for the value at `path`, or for one of its elements; absent counts as null.
@@ -261,147 +310,5 @@ fn whole(value: &Bson) -> Option<f64> {
     crate::encoding::whole_number(value).map(|number| number as f64)
 }
 
-/// By which field a list is sorted. Ties go by id, in the same direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Sort {
-    /// The order of arrival.
-    #[default]
-    Id,
-    /// The order of claims among ready jobs.
-    Priority,
-    /// When the job was created.
-    CreatedAt,
-    /// When a worker last began.
-    StartedAt,
-    /// When the job completed, failed, was paused or aborted.
-    CompletedAt,
-    /// For when the job is scheduled.
-    RunAt,
-}
-
-impl Sort {
-    /// The stored name of the field.
-    pub const fn field(self) -> &'static str {
-        match self {
-            Self::Id => name::ID,
-            Self::Priority => name::PRIORITY,
-            Self::CreatedAt => name::CREATED_AT,
-            Self::StartedAt => name::STARTED_AT,
-            Self::CompletedAt => name::COMPLETED_AT,
-            Self::RunAt => name::RUN_AT,
-        }
-    }
-}
-
-/// From which members of a replica set a list or count may be read. Other stores have one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum ReadFrom {
-    /// The primary: what was written is seen.
-    #[default]
-    Primary,
-    /// A secondary if there is one: may be a little behind, and spares the primary.
-    SecondaryPreferred,
-    /// The member that answers fastest.
-    Nearest,
-}
-
-/// Where the next page of a list begins.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Cursor {
-    /// The value of the sort field in the last job of the page before.
-    pub value: Bson,
-    /// The id of that job.
-    pub id: ObjectId,
-}
-
-/// Which jobs, in which order, how many.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Query {
-    /// The condition.
-    pub filter: Filter,
-    /// The order. A job without the field comes first.
-    pub sort: Sort,
-    /// The last first.
-    pub descending: bool,
-    /// Only what follows on this.
-    pub after: Option<Cursor>,
-    /// How many at most.
-    pub limit: usize,
-    /// Where it may be read.
-    pub read_from: ReadFrom,
-}
-
-/// How many jobs a list has that says nothing else.
-pub const DEFAULT_LIMIT: usize = 100;
-
-impl Query {
-    /// The first [`DEFAULT_LIMIT`] jobs that meet `filter`, in the order of arrival.
-    pub fn new(filter: Filter) -> Self {
-        Self {
-            filter,
-            sort: Sort::Id,
-            descending: false,
-            after: None,
-            limit: DEFAULT_LIMIT,
-            read_from: ReadFrom::Primary,
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use bson::doc;
-
-    use super::*;
-
-    #[test]
-    fn absent_and_null_are_one_value() {
-        for document in [doc! {}, doc! { "a": null }, doc! { "b": 1 }] {
-            assert!(Filter::eq("a", Bson::Null).matches(&document));
-            assert!(Filter::missing("a").matches(&document));
-            assert!(!Filter::exists("a").matches(&document));
-            assert!(Filter::ne("a", 1).matches(&document));
-            assert!(!Filter::lt("a", 1).matches(&document));
-        }
-    }
-
-    #[test]
-    fn numbers_compare_across_widths_and_types_do_not_mix() {
-        let document = doc! { "n": 5_i64, "t": "5" };
-        assert!(Filter::eq("n", 5_i32).matches(&document));
-        assert!(Filter::eq("n", 5.0).matches(&document));
-        assert!(Filter::gt("n", 4.5).matches(&document));
-        assert!(!Filter::eq("t", 5).matches(&document));
-        assert!(!Filter::gt("t", 4).matches(&document));
-    }
-
-    #[test]
-    fn arrays_match_by_element_and_paths_lead_into_documents() {
-        let document = doc! { "tags": ["red", "blue"], "items": [{ "n": 1 }, { "n": 2 }], "deep": { "er": { "x": true } } };
-        assert!(Filter::eq("tags", "blue").matches(&document));
-        assert!(!Filter::ne("tags", "blue").matches(&document));
-        assert!(Filter::eq("items.n", 2).matches(&document));
-        assert!(Filter::eq("items.1.n", 2).matches(&document));
-        assert!(Filter::eq("deep.er.x", true).matches(&document));
-        assert!(Filter::missing("deep.er.y").matches(&document));
-    }
-
-    #[test]
-    fn and_joins_or_separates() {
-        let document = doc! { "a": 1, "b": "xyz" };
-        assert!(Filter::all().matches(&document));
-        assert!(
-            Filter::eq("a", 1)
-                .and(Filter::prefix("b", "xy"))
-                .matches(&document)
-        );
-        assert!(
-            Filter::eq("a", 2)
-                .or(Filter::prefix("b", "xy"))
-                .matches(&document)
-        );
-        assert!(!Filter::Or(Vec::new()).matches(&document));
-    }
-}
+mod tests;

@@ -282,36 +282,10 @@ pub async fn steer(
                 transition,
             });
         }
-        let now = store.now();
-        let mut change = Change::new();
-        match transition {
-            Transition::Retry => {
-                transition::retry(&mut change, &job, held(definition, &job, now)?, now);
-            }
-            Transition::Resume => {
-                transition::resume(&mut change, &job, held(definition, &job, now)?, now);
-            }
-            Transition::Pause => transition::pause(&mut change, &job, now),
-            Transition::Abort => transition::abort(&mut change, &job, now),
-            Transition::Requeue => transition::requeue(&mut change, &job, now),
-            Transition::Fail => {
-                let failure = failure
-                    .clone()
-                    .unwrap_or_else(|| JobFailure::message("failed by hand"));
-                transition::fail(&mut change, &job, failure, now);
-            }
-            Transition::Start | Transition::Complete => {
-                return Err(Error::configuration(format!(
-                    "a job may not {transition} from outside: only a worker does"
-                )));
-            }
-        }
+        let change = steered(definition, &job, transition, failure.as_ref(), store.now())?;
         let concerns = definition
             .map(|definition| definition.concerns)
             .unwrap_or_default();
-        for concern in concerns {
-            concern.before_transition(transition, &job, &mut change)?;
-        }
         // What was read decides what is written: whoever changed the state in between wins.
         let guard = Guard {
             states: vec![job.state()],
@@ -339,6 +313,47 @@ pub async fn steer(
             }
         }
     }
+}
+
+/// What a transition that was asked for from outside writes to `job`; concerns may add to it, or
+/// refuse it.
+pub(crate) fn steered(
+    definition: Option<&'static Definition>,
+    job: &JobDocument,
+    transition: Transition,
+    failure: Option<&JobFailure>,
+    now: Timestamp,
+) -> Result<Change> {
+    let mut change = Change::new();
+    match transition {
+        Transition::Retry => {
+            transition::retry(&mut change, job, held(definition, job, now)?, now);
+        }
+        Transition::Resume => {
+            transition::resume(&mut change, job, held(definition, job, now)?, now);
+        }
+        Transition::Pause => transition::pause(&mut change, job, now),
+        Transition::Abort => transition::abort(&mut change, job, now),
+        Transition::Requeue => transition::requeue(&mut change, job, now),
+        Transition::Fail => {
+            let failure = failure
+                .cloned()
+                .unwrap_or_else(|| JobFailure::message("failed by hand"));
+            transition::fail(&mut change, job, failure, now);
+        }
+        Transition::Start | Transition::Complete => {
+            return Err(Error::configuration(format!(
+                "a job may not {transition} from outside: only a worker does"
+            )));
+        }
+    }
+    for concern in definition
+        .map(|definition| definition.concerns)
+        .unwrap_or_default()
+    {
+        concern.before_transition(transition, job, &mut change)?;
+    }
+    Ok(change)
 }
 
 /// Lets a scheduled job start now, and returns the job after it.
@@ -373,7 +388,11 @@ fn held(
     definition.map_or(Ok(None), |definition| hold_of(definition, job, now))
 }
 
-fn hold_of(definition: &Definition, job: &JobDocument, now: Timestamp) -> Result<Option<String>> {
+pub(crate) fn hold_of(
+    definition: &Definition,
+    job: &JobDocument,
+    now: Timestamp,
+) -> Result<Option<String>> {
     for concern in definition.concerns {
         if let Some(hold) = concern.hold(job, now)? {
             return Ok(Some(hold));
@@ -382,7 +401,7 @@ fn hold_of(definition: &Definition, job: &JobDocument, now: Timestamp) -> Result
     Ok(None)
 }
 
-fn written(outcome: Result<JobDocument, Refusal>, id: ObjectId) -> Result<JobDocument> {
+pub(crate) fn written(outcome: Result<JobDocument, Refusal>, id: ObjectId) -> Result<JobDocument> {
     outcome.map_err(|refusal| match refusal {
         Refusal::NotFound => Error::NotFound { id },
         Refusal::Existing(existing) => Error::Existing {

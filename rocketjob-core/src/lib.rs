@@ -15,7 +15,9 @@ mod context;
 pub mod control;
 mod definition;
 mod document;
+mod edit;
 mod encoding;
+mod enqueue;
 mod error;
 mod event;
 mod failure;
@@ -25,6 +27,7 @@ mod find;
 mod handle;
 mod inspection;
 mod job;
+mod kinds;
 mod limit;
 mod log;
 mod memory;
@@ -32,6 +35,7 @@ pub mod name;
 mod new_job;
 mod opening;
 mod perform;
+mod plain_value;
 mod recovery;
 mod registry;
 mod server;
@@ -40,6 +44,7 @@ mod singleton;
 mod slice;
 mod span;
 mod state;
+mod steering;
 mod storage;
 mod store;
 mod subscriber;
@@ -59,7 +64,9 @@ pub use definition::{
     PublishedDefinition, PublishedField,
 };
 pub use document::JobDocument;
+pub use edit::{EDITABLE, Edits, edit};
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
+pub use enqueue::{NewJobOptions, enqueue, prepare_job};
 pub use error::{BoxError, Error, Problem, Result, ValidationFailed};
 pub use event::{Event, EventCursor};
 pub use failure::{
@@ -67,11 +74,15 @@ pub use failure::{
     UNDECODABLE, Wish,
 };
 pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
-pub use filter::{Cursor, DEFAULT_LIMIT, Filter, Query, ReadFrom, Sort, compare, equal};
+pub use filter::{
+    Cursor, DEFAULT_LIMIT, Filter, FilterError, Moment, Query, ReadFrom, Sort, compare, equal,
+    moment,
+};
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
 pub use inspection::Inspection;
 pub use job::{Job, Perform};
+pub use kinds::Kinds;
 pub use limit::{places, release_free_places};
 pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
@@ -86,6 +97,7 @@ pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
+pub use steering::{Act, Ended, Steered, steer_all, steer_one};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};

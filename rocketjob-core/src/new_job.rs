@@ -65,6 +65,12 @@ impl<T: Job> NewJob<T> {
         self
     }
 
+    /// What is said of it besides its own fields, by stored names.
+    pub(crate) fn with_envelope(mut self, envelope: Document) -> Self {
+        self.envelope.extend(envelope);
+        self
+    }
+
     /// 1 (first) to 100 (last), in place of the kind's priority.
     #[must_use]
     pub fn priority(self, priority: u8) -> Self {
@@ -152,7 +158,7 @@ impl<T: Job> NewJob<T> {
         self.prepare_at(store.now(), id, current_trace())
     }
 
-    fn prepare_at(
+    pub(crate) fn prepare_at(
         &self,
         now: Timestamp,
         id: ObjectId,
@@ -308,17 +314,22 @@ pub(crate) fn validate<T: Job>(
     document: &JobDocument,
     mut problems: ValidationFailed,
 ) -> Result<()> {
+    validate_envelope(document, &mut problems);
+    job.check_rules(&mut problems);
+    for concern in T::DEFINITION.concerns {
+        concern.validate(document, &mut problems);
+    }
+    problems.into_result()
+}
+
+/// What holds for every job, of whatever kind.
+pub(crate) fn validate_envelope(document: &JobDocument, problems: &mut ValidationFailed) {
     if !(1..=100).contains(&document.priority()) {
         problems.add(
             name::PRIORITY,
             format!("must lie between 1 and 100, and is {}", document.priority()),
         );
     }
-    job.check_rules(&mut problems);
-    for concern in T::DEFINITION.concerns {
-        concern.validate(document, &mut problems);
-    }
-    problems.into_result()
 }
 
 fn has_unique_key(document: &JobDocument) -> bool {
@@ -327,7 +338,7 @@ fn has_unique_key(document: &JobDocument) -> bool {
         .any(|key| document.get(key).is_some())
 }
 
-fn inserted(outcome: Option<Insertion>, document: &JobDocument) -> Result<()> {
+pub(crate) fn inserted(outcome: Option<Insertion>, document: &JobDocument) -> Result<()> {
     match outcome {
         // The job itself, from an earlier try whose answer was lost.
         Some(Insertion::Existing(existing)) if existing != document.id() => Err(Error::Existing {

@@ -11,6 +11,7 @@ use std::{
     sync::Once,
 };
 
+use bson::{Document, oid::ObjectId};
 use futures_util::{FutureExt, future::LocalBoxFuture};
 use jiff::Timestamp;
 
@@ -20,10 +21,12 @@ use crate::{
     concern::Next,
     context::JobContext,
     definition::Definition,
+    document::JobDocument,
     encoding::{decode, encode},
-    error::{Error, chain},
+    error::{Error, ValidationFailed, chain},
     failure::{JobError, JobFailure, JobResult, PANIC, UNDECODABLE, Wish},
     job::{Job, Perform},
+    new_job::{NewJob, validate},
     settlement::{Outcome, Settlement, Settling},
 };
 
@@ -34,6 +37,25 @@ pub trait Handler: Debug + Send + Sync {
 
     /// Identifies the Rust type.
     fn rust_type(&self) -> TypeId;
+
+    /// A new job of the kind from its fields as data: what `create` of the Rust type would insert at
+    /// the store's time `now`, validated. `envelope` is what is said of it besides.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when a rule is broken, [`Error::Unstorable`] when the fields do not fit.
+    fn prepare(
+        &self,
+        fields: &Document,
+        envelope: Document,
+        now: Timestamp,
+        id: ObjectId,
+    ) -> Result<JobDocument, Error>;
+
+    /// Checks that the job can be decoded, and everything that its kind has to say against it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] and [`Error::Undecodable`].
+    fn check(&self, job: &JobDocument) -> Result<(), Error>;
 
     /// Performs the job of `context` on this thread. Never panics: a panic of the job is a failure.
     fn perform<'a>(&'a self, context: &'a JobContext) -> LocalBoxFuture<'a, Performed>;
@@ -98,6 +120,27 @@ impl<T: Perform> Handler for KindHandler<T> {
 
     fn rust_type(&self) -> TypeId {
         TypeId::of::<T>()
+    }
+
+    fn prepare(
+        &self,
+        fields: &Document,
+        envelope: Document,
+        now: Timestamp,
+        id: ObjectId,
+    ) -> Result<JobDocument, Error> {
+        let job: T = decode(T::DEFINITION, fields).map_err(|error| match error {
+            Error::Undecodable { kind, reason, .. } => Error::Unstorable { kind, reason },
+            other => other,
+        })?;
+        NewJob::from(job)
+            .with_envelope(envelope)
+            .prepare_at(now, id)
+    }
+
+    fn check(&self, job: &JobDocument) -> Result<(), Error> {
+        let fields: T = decode(T::DEFINITION, job.as_document())?;
+        validate(&fields, job, ValidationFailed::new())
     }
 
     fn perform<'a>(&'a self, context: &'a JobContext) -> LocalBoxFuture<'a, Performed> {

@@ -92,6 +92,12 @@ impl Registry {
         Ok(())
     }
 
+    /// Leaves only the kinds for which `keep` holds, each with its aliases.
+    pub fn retain(&mut self, keep: impl Fn(&Definition) -> bool) {
+        self.handlers
+            .retain(|_, handler| keep(handler.definition()));
+    }
+
     /// The handler of a kind or alias.
     pub fn handler(&self, kind: &str) -> Option<&Arc<dyn Handler>> {
         self.handlers.get(kind)

@@ -76,7 +76,8 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Atomic for each patch: its guard is checked and its change made in one step, durably when
     /// the call returns. Not atomic as a group. A slot is free as soon as the state is no longer
     /// running. A patch that was made by an earlier try with the same claim is accepted; so may be,
-    /// among several deletions, that of a job which was gone before.
+    /// among several deletions, that of a job which was gone before, and among several transitions
+    /// without a claim, one that somebody else made at the same moment.
     async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>>;
 
     /// Makes one change and returns the job after it (before it, for a deletion).

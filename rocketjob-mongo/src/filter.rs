@@ -17,6 +17,8 @@ pub(crate) fn query(filter: &Filter) -> Result<Document> {
         Filter::Exists(path, true) => on(path, "$ne", Bson::Null),
         Filter::Exists(path, false) => on(path, "$eq", Bson::Null),
         Filter::Prefix(path, text) => on(path, "$regex", Bson::String(anchored(text))),
+        Filter::Contains(path, text) => on(path, "$regex", Bson::String(any_case(text))),
+        Filter::Not(filter) => doc! { "$nor": [query(filter)?] },
         Filter::And(filters) => match filters.as_slice() {
             [] => Document::new(),
             [one] => query(one)?,
@@ -52,17 +54,38 @@ fn anchored(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 1);
     pattern.push('^');
     for character in text.chars() {
-        match character {
-            // The server refuses a pattern with a null byte in it.
-            '\0' => pattern.push_str(r"\x00"),
-            literal if literal.is_ascii_punctuation() => {
-                pattern.push('\\');
-                pattern.push(literal);
-            }
-            literal => pattern.push(literal),
+        push_literal(&mut pattern, character);
+    }
+    pattern
+}
+
+/// A regular expression for text that has `text` in it, whatever the case of ASCII letters: the
+/// server's own option would ignore that of others as well.
+fn any_case(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() * 4);
+    for character in text.chars() {
+        if character.is_ascii_alphabetic() {
+            pattern.push('[');
+            pattern.push(character.to_ascii_lowercase());
+            pattern.push(character.to_ascii_uppercase());
+            pattern.push(']');
+        } else {
+            push_literal(&mut pattern, character);
         }
     }
     pattern
+}
+
+fn push_literal(pattern: &mut String, character: char) {
+    match character {
+        // The server refuses a pattern with a null byte in it.
+        '\0' => pattern.push_str(r"\x00"),
+        literal if literal.is_ascii_punctuation() => {
+            pattern.push('\\');
+            pattern.push(literal);
+        }
+        literal => pattern.push(literal),
+    }
 }
 
 /// The query for the document `id` on which `guard` holds.
@@ -97,6 +120,15 @@ mod tests {
     fn a_prefix_is_taken_literally() {
         let query = query(&Filter::prefix("name", "a.b*\0é")).unwrap();
         assert_eq!(query, doc! { "name": { "$regex": r"^a\.b\*\x00é" } });
+    }
+
+    #[test]
+    fn a_part_of_a_text_is_found_in_any_case() {
+        let query = query(&!Filter::contains("name", "a.é")).unwrap();
+        assert_eq!(
+            query,
+            doc! { "$nor": [{ "name": { "$regex": r"[aA]\.é" } }] }
+        );
     }
 
     #[test]

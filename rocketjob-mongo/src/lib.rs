@@ -39,6 +39,7 @@ mod ready;
 mod schema;
 mod server;
 mod settle;
+mod steer;
 mod store;
 mod tail;
 mod transaction;

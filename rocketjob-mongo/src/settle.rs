@@ -15,6 +15,7 @@ use crate::{
     command::{self, Durability, Verb, Written},
     error, filter,
     query::limited,
+    steer::are_steered,
     store::MongoStore,
     update::operators,
 };
@@ -42,6 +43,9 @@ impl MongoStore {
                 }
             }
         };
+        if patches.len() > 1 && are_steered(&patches) {
+            return self.settle_steered(&patches).await;
+        }
         let mut open: Vec<(usize, &Patch)> = patches.iter().enumerate().collect();
         if patches.iter().any(may_take_key) {
             // Whether a key is free depends on the patches before.
@@ -148,7 +152,10 @@ impl MongoStore {
             .collect())
     }
 
-    async fn settled_documents(&self, ids: Vec<ObjectId>) -> Result<HashMap<ObjectId, Document>> {
+    pub(crate) async fn settled_documents(
+        &self,
+        ids: Vec<ObjectId>,
+    ) -> Result<HashMap<ObjectId, Document>> {
         let mut options = limited(0);
         options.hint = Some(Hint::Keys(doc! { name::ID: 1 }));
         let fields = doc! { name::STATE: 1, name::CLAIM: 1, name::WORKER_NAME: 1 };
@@ -292,7 +299,7 @@ fn fence(token: &str, patches: &[(usize, &Patch)]) -> Document {
     }
 }
 
-fn encoded(change: &Change) -> Result<RawDocumentBuf> {
+pub(crate) fn encoded(change: &Change) -> Result<RawDocumentBuf> {
     RawDocumentBuf::try_from(operators(change)).map_err(error::unusable)
 }
 

@@ -197,8 +197,13 @@ impl Part {
             Self::With(_) => format!("{field} {direction}, id {direction}"),
         };
         values.push(Value::Integer(sql_count(size)));
+        // The primary key has the order of ids: what an index finds would be sorted for each page.
+        let walk = match self {
+            Self::ById(_) if query.walk => "NOT INDEXED ",
+            _ => "",
+        };
         let sql = format!(
-            "{}WHERE {}{place} ORDER BY {order} LIMIT ?",
+            "{}{walk}WHERE {}{place} ORDER BY {order} LIMIT ?",
             sql::SELECT,
             condition.sql
         );

@@ -88,6 +88,11 @@ fn translate(filter: &Filter) -> Translation {
         Filter::Gte(path, value) => compare(path, ">=", value),
         Filter::In(path, values) => one_of(path, values),
         Filter::Prefix(path, text) => prefix(path, text),
+        Filter::Not(filter) => {
+            let (sql, values) = translate(filter)?;
+            // What SQL does not know does not hold, so that its opposite does.
+            Some((format!("NOT ifnull({sql}, 0)"), values))
+        }
         Filter::And(filters) => join(filters, " AND ", "1"),
         Filter::Or(filters) => join(filters, " OR ", "0"),
         _ => None,
@@ -252,6 +257,14 @@ mod tests {
         assert_eq!(sql(&mixed), ("state = 'queued'".into(), false));
         let either = Filter::state(State::Queued).or(Filter::eq("recipient", "ann"));
         assert_eq!(sql(&either), ("1".into(), false));
+    }
+
+    #[test]
+    fn the_opposite_of_what_sql_does_not_know_holds() {
+        let filter = !Filter::lt("priority", 10).or(Filter::state(State::Failed));
+        let translated = "NOT ifnull((priority < ? OR state = 'failed'), 0)";
+        assert_eq!(sql(&filter), (translated.into(), true));
+        assert_eq!(sql(&!Filter::contains("own", "x")), ("1".into(), false));
     }
 
     #[test]

@@ -72,6 +72,7 @@ macro_rules! conformance {
                 refuses_a_job_that_is_gone
                 sets_removes_and_counts_up
                 judges_each_patch_of_a_group_by_itself
+                judges_transitions_without_a_claim
                 takes_a_large_group
                 of_nothing_does_nothing
                 refuses_to_take_a_key_in_use
@@ -150,6 +151,8 @@ macro_rules! conformance {
                 finds_what_lies_in_a_range
                 finds_what_exists
                 finds_what_begins_with_a_text
+                finds_what_contains_a_text
+                finds_the_opposite
                 joins_conditions
                 reaches_the_envelope;
             count:

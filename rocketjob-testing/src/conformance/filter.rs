@@ -196,6 +196,50 @@ pub async fn finds_what_begins_with_a_text(harness: &impl Harness) {
     means(harness, filters).await;
 }
 
+/// Parts of text, with any characters, whatever the case of ASCII letters.
+pub async fn finds_what_contains_a_text(harness: &impl Harness) {
+    let texts = [
+        "",
+        "EPO",
+        "re",
+        "t",
+        "%",
+        "_",
+        ".*",
+        "S \"É",
+        "s \"é\"",
+        "5",
+        "\u{1f680}",
+    ];
+    let filters = PATHS
+        .into_iter()
+        .flat_map(|path| texts.map(|text| Filter::contains(path, text)));
+    means(harness, filters).await;
+}
+
+/// The opposite of a condition finds exactly what the condition does not.
+pub async fn finds_the_opposite(harness: &impl Harness) {
+    let five = || Filter::eq("v", 5);
+    let text = || Filter::prefix("v", "re");
+    let mut filters = each(|path, value| !Filter::lt(path, value));
+    filters.extend([
+        !Filter::all(),
+        !text(),
+        !Filter::contains("v", "EP"),
+        !Filter::is_in("v", [Bson::Null, Bson::Int32(5)]),
+        !(five().and(text())),
+        !(five().or(text())),
+        !(five().or(!text())),
+        !Filter::gt("v", 4).and(Filter::missing("other")),
+        !Filter::lt(name::PRIORITY, 50),
+        !Filter::gt(name::RUN_AT, date(later(harness.store().now(), HOUR))),
+        !Filter::prefix(name::HOLD, "limit:"),
+        !(Filter::lt(name::COMPLETED_AT, 5).or(Filter::state(State::Failed))),
+        !Filter::state(State::Queued).and(!five()),
+    ]);
+    means(harness, filters).await;
+}
+
 /// Conditions joined, nested, and empty ones.
 pub async fn joins_conditions(harness: &impl Harness) {
     let five = || Filter::eq("v", 5);

@@ -301,6 +301,41 @@ pub async fn judges_each_patch_of_a_group_by_itself(harness: &impl Harness) {
     );
 }
 
+/// An operator's transitions of many jobs, under no claim: each is judged by its state and by the
+/// key that it would take.
+pub async fn judges_transitions_without_a_claim(harness: &impl Harness) {
+    let store = harness.store();
+    let failed = |key: &str| job("A").state(State::Failed).set(name::UNIQUE_KEY, key);
+    let retried = failed("one").insert(&store).await;
+    let rival = failed("one").insert(&store).await;
+    let aborted = job("A").state(State::Aborted).insert(&store).await;
+    let waiting = job("A").insert(&store).await;
+    let plain = job("A").state(State::Failed).insert(&store).await;
+    let retry = |id| Patch {
+        id,
+        guard: Guard::states([State::Failed]),
+        change: to(State::Queued).set(name::READY, true),
+    };
+    let gone = store.next_id();
+    let ids = [&retried, &rival, &aborted, &waiting, &plain].map(|job| job.id());
+    let patches: Vec<_> = ids.into_iter().chain([gone]).map(retry).collect();
+    let expected = [
+        Settled::Accepted,
+        Settled::Refused(Refusal::Existing(retried.id())),
+        Settled::Refused(Refusal::State(State::Aborted)),
+        Settled::Refused(Refusal::State(State::Queued)),
+        Settled::Accepted,
+        Settled::Refused(Refusal::NotFound),
+    ];
+    assert_eq!(store.settle(patches).await.unwrap(), expected);
+    let mut states = Vec::new();
+    for id in ids {
+        states.push(store.get(id).await.unwrap().unwrap().state());
+    }
+    let (queued, failed) = (State::Queued, State::Failed);
+    assert_eq!(states, [queued, failed, State::Aborted, queued, queued]);
+}
+
 /// A large group goes through, whatever the store's limits are for one statement.
 pub async fn takes_a_large_group(harness: &impl Harness) {
     let store = harness.store();

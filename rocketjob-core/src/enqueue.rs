@@ -1,0 +1,221 @@
+//! Creating jobs without their Rust type: from JSON, by what is known of the kind.
+
+use bson::{Bson, Document, doc};
+use jiff::Timestamp;
+
+use crate::{
+    concern::Concern,
+    definition::{LogLevel, PublishedDefinition},
+    document::JobDocument,
+    encoding::date,
+    error::{Error, Result, ValidationFailed},
+    kinds::Kinds,
+    name,
+    new_job::{inserted, validate_envelope},
+    plain_value::stored,
+    singleton::Singleton,
+    state::State,
+    store::Store,
+    transition,
+};
+
+/// What is said of a new job besides its own fields. What is left out, its kind says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct NewJobOptions {
+    /// 1 (first) to 100 (last).
+    pub priority: Option<u8>,
+    /// Free text for people.
+    pub description: Option<String>,
+    /// Not to be started before.
+    pub run_at: Option<Timestamp>,
+    /// Not to be started after.
+    pub expires_at: Option<Timestamp>,
+    /// From which level on the job's log lines are kept.
+    pub log_level: Option<LogLevel>,
+    /// Whether the job stays in the store when it completes.
+    pub keep_completed: Option<bool>,
+    /// The group whose running jobs are counted together.
+    pub throttle_group: Option<String>,
+}
+
+impl NewJobOptions {
+    fn to_envelope(&self) -> Document {
+        let all = [
+            (name::PRIORITY, self.priority.map(|n| Bson::Int32(n.into()))),
+            (
+                name::DESCRIPTION,
+                self.description.as_deref().map(Into::into),
+            ),
+            (name::RUN_AT, self.run_at.map(date)),
+            (name::EXPIRES_AT, self.expires_at.map(date)),
+            (
+                name::LOG_LEVEL,
+                self.log_level.map(|level| level.as_str().into()),
+            ),
+            (
+                name::DESTROY_ON_COMPLETE,
+                self.keep_completed.map(|keep| (!keep).into()),
+            ),
+            (
+                name::THROTTLE_GROUP,
+                self.throttle_group.as_deref().map(Into::into),
+            ),
+        ];
+        all.into_iter()
+            .filter_map(|(field, value)| Some((field.to_owned(), value?)))
+            .collect()
+    }
+}
+
+/// The document of a new job of `kind`, from its fields as they stand in JSON: nothing is stored.
+///
+/// A kind that is compiled in is checked by its Rust type, rules and concerns included. For another
+/// one the published definition tells its fields; the rules in its Rust type are then not known, and
+/// a concern of its own program is refused, since it may have to be asked.
+///
+/// # Errors
+/// [`Error::Configuration`] for a kind that is not known, [`Error::Invalid`] with all fields that
+/// are not right, [`Error::Unstorable`].
+pub fn prepare_job(
+    store: &Store,
+    kinds: &Kinds,
+    kind: &str,
+    fields: Document,
+    options: &NewJobOptions,
+) -> Result<JobDocument> {
+    let definition = kinds.expect(kind)?;
+    let mut problems = ValidationFailed::new();
+    let mut own = Document::new();
+    let mut envelope = options.to_envelope();
+    for (field, value) in fields {
+        let Some(known) = definition.fields.iter().find(|known| known.name == field) else {
+            problems.add(field.clone(), unknown_field(definition));
+            continue;
+        };
+        match (stored(known.field_type, value), &known.concern) {
+            (Err(problem), _) => problems.add(field, problem),
+            (Ok(value), Some(_)) => drop(envelope.insert(field, value)),
+            (Ok(value), None) => drop(own.insert(field, value)),
+        }
+    }
+    for field in missing(definition, &own) {
+        problems.add(field, "is required");
+    }
+    problems.into_result()?;
+    let (now, id) = (store.now(), store.next_id());
+    if let Some(handler) = kinds.handler(kind) {
+        return handler.prepare(&own, envelope, now, id);
+    }
+    let mut document = doc! { name::ID: id };
+    document.extend(own);
+    published(definition, document, envelope, now)
+}
+
+fn unknown_field(definition: &PublishedDefinition) -> String {
+    let names: Vec<_> = definition
+        .fields
+        .iter()
+        .map(|field| field.name.as_str())
+        .collect();
+    if names.is_empty() {
+        format!("is not known: `{}` has no fields", definition.kind)
+    } else {
+        format!(
+            "is not known: `{}` has `{}`",
+            definition.kind,
+            names.join("`, `")
+        )
+    }
+}
+
+fn missing<'d>(
+    definition: &'d PublishedDefinition,
+    own: &'d Document,
+) -> impl Iterator<Item = &'d str> {
+    let required = definition
+        .fields
+        .iter()
+        .filter(|field| !field.optional && field.concern.is_none());
+    required
+        .map(|field| field.name.as_str())
+        .filter(|field| matches!(own.get(field), None | Some(Bson::Null)))
+}
+
+/// A job of a kind of which only the published definition is known.
+fn published(
+    definition: &PublishedDefinition,
+    mut document: Document,
+    envelope: Document,
+    now: Timestamp,
+) -> Result<JobDocument> {
+    let singleton = Singleton;
+    let known = Concern::name(&singleton);
+    if let Some(concern) = definition.concerns.iter().find(|name| *name != known) {
+        return Err(Error::configuration(format!(
+            "kind `{}` has the concern `{concern}`, which only its own program knows: enqueue it with that program",
+            definition.kind
+        )));
+    }
+    document.extend(doc! {
+        name::KIND: &definition.kind,
+        name::STATE: State::Queued.as_str(),
+        name::PRIORITY: i32::from(definition.priority),
+        name::DESTROY_ON_COMPLETE: !definition.keep_completed,
+        name::CREATED_AT: date(now),
+        name::FAILURE_COUNT: 0,
+        name::PERCENT_COMPLETE: 0,
+    });
+    document.extend(
+        definition
+            .description
+            .as_ref()
+            .map(|text| (name::DESCRIPTION.to_owned(), text.into())),
+    );
+    document.extend(
+        definition
+            .log_level
+            .map(|level| (name::LOG_LEVEL.to_owned(), level.as_str().into())),
+    );
+    if let Some(seconds) = definition.expires_in_seconds {
+        let expires_at = crate::clock::later(now, std::time::Duration::from_secs(seconds));
+        document.insert(name::EXPIRES_AT, date(expires_at));
+    }
+    document.extend(envelope);
+    let document = document
+        .into_iter()
+        .filter(|(_, value)| *value != Bson::Null)
+        .collect();
+    let job = JobDocument::new(document)?;
+    let mut problems = ValidationFailed::new();
+    validate_envelope(&job, &mut problems);
+    problems.into_result()?;
+    let mut change = crate::change::Change::new();
+    if !definition.concerns.is_empty()
+        && let Some(unique) = Concern::unique_key(&singleton, &job, &crate::concern::NoState {})
+    {
+        change.put(name::UNIQUE_KEY, unique.key);
+        change.put(name::UNIQUE_REASON, unique.reason);
+    }
+    transition::mark(&mut change, job.run_at(), None, now);
+    let mut document = job.into_document();
+    change.apply(&mut document);
+    JobDocument::new(document)
+}
+
+/// Creates a job of `kind` from its fields as they stand in JSON, and returns its document.
+///
+/// # Errors
+/// As [`prepare_job`]; [`Error::Existing`] when a job with its unique key is active.
+pub async fn enqueue(
+    store: &Store,
+    kinds: &Kinds,
+    kind: &str,
+    fields: Document,
+    options: &NewJobOptions,
+) -> Result<JobDocument> {
+    let job = prepare_job(store, kinds, kind, fields, options)?;
+    let outcomes = store.insert(vec![job.clone()]).await?;
+    inserted(outcomes.first().copied(), &job)?;
+    tracing::debug!(id = %job.id(), kind = job.kind(), "created");
+    Ok(job)
+}
