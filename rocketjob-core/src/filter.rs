@@ -7,6 +7,7 @@
 use std::cmp::Ordering;
 
 use bson::{Bson, Document, oid::ObjectId};
+use serde::{Deserialize, Serialize};
 
 use crate::{name, state::State};
 
@@ -19,7 +20,8 @@ use crate::{name, state::State};
 /// assert!(filter.matches(&bson::doc! { "customer": { "country": "CH" }, "amount": 150.5 }));
 /// assert!(!filter.matches(&bson::doc! { "customer": { "country": "CH" }, "amount": "150" }));
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Filter {
     /// Equal; equal to null means absent or null.

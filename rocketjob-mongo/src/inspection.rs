@@ -1,11 +1,14 @@
 //! [`InspectStore`] for a database: the server, the replica set, our collections and indexes.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
 use mongodb::{Database, IndexModel, error::Error as DriverError};
 use rocketjob_core::{
-    Clock, InspectStore, Inspection, JobStore, Result, SystemClock, whole_number,
+    Clock, InspectStore, Inspection, JobDocument, JobSet, JobStore, Result, SetAside, SystemClock,
+    whole_number,
 };
 
 use crate::{error, schema, store::MongoStore};
@@ -32,6 +35,22 @@ impl InspectStore for MongoStore {
             clock_offset: self.now().duration_since(SystemClock.now()),
             problems,
         })
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.count_jobs_in(set, at_most).await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.first_ready_job(kind, &priorities).await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.undecodable_jobs(at_most).await
     }
 }
 

@@ -394,6 +394,8 @@ fn server(store: &(impl JobStore + ?Sized)) -> ServerDocument {
         lease: None,
         version: "0.1.0".into(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
 

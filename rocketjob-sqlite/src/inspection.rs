@@ -1,10 +1,16 @@
 //! [`InspectStore`] for a file.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
-use rocketjob_core::{Clock, InspectStore, Inspection, JobStore, Result, SystemClock};
+use rocketjob_core::{
+    Clock, InspectStore, Inspection, JobDocument, JobSet, JobStore, Result, SetAside, SystemClock,
+};
 use rusqlite::Connection;
 
-use crate::{error::Failure, options::SCHEME, schema, store::SqliteStore};
+use crate::{
+    error::Failure, job_set, options::SCHEME, schema, session::Session, store::SqliteStore,
+};
 
 #[async_trait]
 impl InspectStore for SqliteStore {
@@ -39,6 +45,29 @@ impl InspectStore for SqliteStore {
             })
         })
         .await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        let set = set.clone();
+        self.read(move |connection| job_set::count(&Session::new(connection), &set, at_most))
+            .await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        let kind = kind.to_owned();
+        self.read(move |connection| {
+            job_set::first_ready(&Session::new(connection), &kind, &priorities)
+        })
+        .await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.read(move |connection| job_set::undecodable(&Session::new(connection), at_most))
+            .await
     }
 }
 

@@ -237,6 +237,8 @@ impl ServerBuilder {
             registry: Arc::clone(&registry),
             lease: settings.lease,
             interval: self.heartbeat_interval,
+            filter: self.filter.clone(),
+            poll_interval: self.poll_interval.unwrap_or(SELDOM),
         };
         let document = registration.first(&store, workers).await?;
         match self.enter(&store, registry, &document, &settings).await {
