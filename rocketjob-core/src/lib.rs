@@ -12,6 +12,7 @@ mod clock;
 mod concern;
 mod context;
 mod definition;
+mod doctor;
 mod document;
 mod encoding;
 mod error;
@@ -41,6 +42,7 @@ mod storage;
 mod store;
 mod successor;
 mod transition;
+mod why;
 
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
@@ -52,6 +54,7 @@ pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
 };
+pub use doctor::{Diagnosis, examine};
 pub use document::JobDocument;
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
 pub use error::{BoxError, Error, Problem, Result, ValidationFailed};
@@ -64,7 +67,7 @@ pub use field::{FieldDefinition, FieldType, ScalarType, StoredAs};
 pub use filter::{Cursor, DEFAULT_LIMIT, Filter, Query, ReadFrom, Sort, compare, equal};
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
-pub use inspection::Inspection;
+pub use inspection::{Finding, Inspection, Severity, Subject};
 pub use job::{Job, Perform};
 pub use job_set::{ALL_PRIORITIES, COUNTED, JobSet};
 pub use limit::{places, release_free_places};
@@ -82,6 +85,7 @@ pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use successor::{create_successors, recover_successors};
+pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
 #[doc(hidden)]

@@ -332,7 +332,7 @@ async fn sets_are_counted_in_their_indexes() {
         (JobSet::Held("limit:slow".into()), "jobs_waiting"),
         (JobSet::State(State::Running), "jobs_claimed"),
         (JobSet::State(State::Failed), "jobs_stopped"),
-        (JobSet::State(State::Queued), "jobs_ready"),
+        (JobSet::State(State::Queued), "jobs_"),
     ] {
         large.watch.reset();
         let counted = large.store.count_set(&set, MOST).await.unwrap();

@@ -28,7 +28,7 @@ impl InspectStore for MemoryStore {
             topology: "this process".into(),
             durability: "none: everything goes with the process".into(),
             clock_offset: self.time().duration_since(SystemClock.now()),
-            problems: Vec::new(),
+            findings: Vec::new(),
         })
     }
 

@@ -11,7 +11,7 @@ pub async fn finds_nothing_wrong_with_a_new_store(harness: &impl Harness) {
     job("A").insert(&store).await;
     for store in [store, harness.second().await] {
         let inspection = store.inspect().await.unwrap();
-        assert_eq!(inspection.problems, [""; 0]);
+        assert_eq!(inspection.problems(), [""; 0]);
         for text in [
             &inspection.product,
             &inspection.topology,
