@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,8 +15,8 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
     Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
+    ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
 };
 use tokio::sync::watch;
 
@@ -231,6 +232,22 @@ impl ServerStore for Held {
 impl InspectStore for Held {
     async fn inspect(&self) -> Result<Inspection> {
         self.store().inspect().await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.store().count_set(set, at_most).await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.store().first_ready(kind, priorities).await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.store().undecodable(at_most).await
     }
 }
 

@@ -14,6 +14,7 @@ mod concern;
 mod context;
 pub mod control;
 mod definition;
+mod doctor;
 mod document;
 mod edit;
 mod encoding;
@@ -27,6 +28,7 @@ mod find;
 mod handle;
 mod inspection;
 mod job;
+mod job_set;
 mod kinds;
 mod limit;
 mod log;
@@ -51,6 +53,7 @@ mod subscriber;
 mod successor;
 mod trace;
 mod transition;
+mod why;
 
 pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
@@ -63,6 +66,7 @@ pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
 };
+pub use doctor::{Diagnosis, examine};
 pub use document::JobDocument;
 pub use edit::{EDITABLE, Edits, edit};
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
@@ -80,9 +84,10 @@ pub use filter::{
 };
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
-pub use inspection::Inspection;
+pub use inspection::{Finding, Inspection, Severity, Subject};
 pub use job::{Job, Perform};
 pub use kinds::Kinds;
+pub use job_set::{ALL_PRIORITIES, COUNTED, JobSet};
 pub use limit::{places, release_free_places};
 pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
@@ -103,6 +108,7 @@ pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
 pub use trace::{Propagator, Trace, propagate_traces};
+pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
 #[doc(hidden)]

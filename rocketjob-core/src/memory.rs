@@ -8,6 +8,7 @@ mod claim;
 mod event;
 mod find;
 mod index;
+mod inspect;
 mod job;
 mod jobs;
 mod server;

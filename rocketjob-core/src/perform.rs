@@ -135,7 +135,7 @@ impl<T: Perform> Handler for KindHandler<T> {
         })?;
         NewJob::from(job)
             .with_envelope(envelope)
-            .prepare_at(now, id)
+            .prepare_at(now, id, None)
     }
 
     fn check(&self, job: &JobDocument) -> Result<(), Error> {

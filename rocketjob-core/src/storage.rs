@@ -7,7 +7,7 @@
 //! An error of any method leaves it open whether the operation happened. Every method may be
 //! repeated with the same arguments: `insert` by the ids, writes by their guards.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, ops::RangeInclusive};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
@@ -16,12 +16,13 @@ use jiff::Timestamp;
 use crate::{
     bell::Bells,
     change::{Insertion, Patch, Refusal, Settled},
-    claim::{ClaimRequest, Claimed},
+    claim::{ClaimRequest, Claimed, SetAside},
     document::JobDocument,
     error::Result,
     event::{Event, EventCursor},
     filter::{Filter, Query, ReadFrom},
     inspection::Inspection,
+    job_set::JobSet,
     opening::Openings,
     server::{ServerDocument, ServerState},
     state::State,
@@ -38,6 +39,25 @@ pub trait InspectStore: Send + Sync {
     /// Looks at the store as it stands, for a server that starts and for people who look for a
     /// fault.
     async fn inspect(&self) -> Result<Inspection>;
+
+    /// How many jobs are in `set`, or `at_most` if there are as many or more. Costs no more than
+    /// `at_most` jobs do, whatever the number of all. Reads only; from the primary.
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64>;
+
+    /// The first queued job by (priority, id) of this kind and of these priorities that a worker
+    /// may take. Costs the same whatever the number of jobs. Reads only; from the primary.
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>>;
+
+    /// Up to `at_most` documents that cannot be read as jobs, and failed jobs that their structs
+    /// could not be read from, each with what is wrong with it.
+    ///
+    /// They are looked for among the last [`COUNTED`](crate::COUNTED) failed jobs and among the
+    /// first and last thousand of all: not all of them need be found. Reads only.
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>>;
 }
 
 /// Keeps jobs.

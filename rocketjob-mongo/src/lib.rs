@@ -33,6 +33,7 @@ mod filter;
 mod frontier;
 mod insert;
 mod inspection;
+mod job_set;
 mod place;
 mod query;
 mod ready;

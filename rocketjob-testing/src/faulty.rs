@@ -1,6 +1,6 @@
 //! A store that fails when a test says so.
 
-use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
-    Result, ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
 };
 
 /// A call that can be made to fail.
@@ -343,6 +343,25 @@ impl ServerStore for Faulty {
 impl InspectStore for Faulty {
     async fn inspect(&self) -> Result<Inspection> {
         self.through(Call::Inspect, self.inner.inspect()).await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.through(Call::Inspect, self.inner.count_set(set, at_most))
+            .await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.through(Call::Inspect, self.inner.first_ready(kind, priorities))
+            .await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.through(Call::Inspect, self.inner.undecodable(at_most))
+            .await
     }
 }
 

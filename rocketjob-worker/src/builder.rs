@@ -265,6 +265,8 @@ impl ServerBuilder {
             registry: Arc::clone(&registry),
             lease: settings.lease,
             interval: self.heartbeat_interval,
+            filter: self.filter.clone(),
+            poll_interval: self.poll_interval.unwrap_or(SELDOM),
         };
         // Whoever finds the server can steer it.
         let heard = store.event_end().await?;
