@@ -15,6 +15,7 @@ mod death;
 mod dispatch;
 mod doctor;
 mod encoding;
+mod event;
 mod fault;
 mod hazard;
 mod import;
