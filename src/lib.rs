@@ -12,8 +12,9 @@ pub use rocketjob_sqlite as sqlite;
 pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Figures, Health, HealthMonitor, LogSubscriber, LoopHealth, MAX_READ_AHEAD, Server,
-    ServerBuilder, StartReport, Stopped, recycle, terminated,
+    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LogSubscriber, LoopHealth,
+    MAX_READ_AHEAD, Server, ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle,
+    terminated,
 };
 
 pub use connect::connect;
@@ -25,7 +26,7 @@ pub use rocketjob_core::__private;
 pub mod prelude {
     pub use rocketjob_core::{
         AsStore, CreateJob, FailJob, Filter, FindJob, Job, JobContext, JobError, JobHandle,
-        JobResult, LogLevel, MemoryStore, Perform, State, Store,
+        JobResult, LogLevel, MemoryStore, Perform, State, Store, Subscriber, Subscribers,
     };
     pub use rocketjob_derive::RocketJob;
     #[cfg(feature = "worker")]

@@ -28,6 +28,7 @@ mod clock;
 mod command;
 mod error;
 mod event;
+mod event_ear;
 mod filter;
 mod frontier;
 mod insert;

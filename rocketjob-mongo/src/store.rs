@@ -22,9 +22,9 @@ use crate::{
     bell::Ear,
     clock::ServerClock,
     error,
+    event_ear::EventEar,
     frontier::{Frontiers, first_of_kinds},
     schema,
-    tail::EventEar,
 };
 
 const DEFAULT_DATABASE: &str = "rocketjob";
@@ -199,6 +199,7 @@ impl JobStore for MongoStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        self.event_ear().claims();
         self.claim_jobs(request).await
     }
 

@@ -1,9 +1,4 @@
-//! Hearing what other processes publish: the end of the capped collection of events is followed, and
-//! rings a bell.
-//!
-//! This needs no replica set, and no change stream: as long as one waits, `mongod` looks at each
-//! change of each job on its behalf. Nor is anything read here but that there is something: what it
-//! is, and that nothing is left out, is up to [`EventStore::events`](rocketjob_core::EventStore).
+//! Following the end of the capped collection of events, where there are no change streams.
 //!
 //! An empty collection cannot be followed, so one that is gets a mark, which is no event. One that is
 //! missing is created, and one that is not capped made so, as the original does; but not where it
@@ -20,13 +15,8 @@ use std::{
 use bson::{Bson, Document, doc, oid::ObjectId};
 use futures_util::TryStreamExt;
 use mongodb::{ClientSession, Database, error::Error as DriverError};
-use parking_lot::Mutex;
-use rocketjob_core::{Bell, Bells, News, whole_number};
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use rocketjob_core::{Bell, News, whole_number};
+use tokio::time::timeout;
 
 use crate::{
     error, schema,
@@ -47,73 +37,13 @@ const BATCH: i64 = 1000;
 /// So many of the latest events are read when the collection is opened: with those before them
 /// nothing may have happened meanwhile.
 const READ_AGAIN: i64 = 1000;
-/// How long to wait after an error, at first and at most.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+/// How long to wait after an error; the driver itself waits for a server that is away.
+const BACK_OFF: Duration = Duration::from_millis(500);
 /// How long to wait where the collection cannot be followed; somebody may change that.
 const LONG_BACK_OFF: Duration = Duration::from_mins(1);
 
-/// What is shared by those who wait and the task that listens. The task ends when this is dropped.
-pub(crate) struct EventEar {
-    bell: Arc<Bell>,
-    hears: Arc<AtomicBool>,
-    /// Dropped with this.
-    alive: watch::Sender<()>,
-    listener: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl EventEar {
-    pub(crate) fn new() -> Self {
-        Self {
-            bell: Arc::default(),
-            hears: Arc::default(),
-            alive: watch::Sender::new(()),
-            listener: Mutex::default(),
-        }
-    }
-
-    pub(crate) fn rung(&self) -> u64 {
-        self.bell.rung().ready
-    }
-
-    /// Rings for an event of this process.
-    pub(crate) fn ring(&self) {
-        self.bell.ring(News::READY);
-    }
-
-    pub(crate) fn hears_others(&self) -> bool {
-        self.hears.load(Ordering::Relaxed)
-    }
-
-    /// Waits for the bell, and listens to other processes from now on.
-    pub(crate) async fn wait(&self, database: &Database, known: u64) -> u64 {
-        self.listen(database);
-        self.bell.wait(Bells::of_ready(known)).await.ready
-    }
-
-    /// Starts the task, unless it runs.
-    fn listen(&self, database: &Database) {
-        let mut listener = self.listener.lock();
-        // It ends with the runtime in which it was started.
-        if listener.as_ref().is_none_or(JoinHandle::is_finished) {
-            let tail = Tail {
-                database: database.clone(),
-                bell: Arc::clone(&self.bell),
-                hears: Arc::clone(&self.hears),
-            };
-            let mut gone = self.alive.subscribe();
-            *listener = Some(tokio::spawn(async move {
-                tokio::select! {
-                    () = tail.run() => {}
-                    () = async { while gone.changed().await.is_ok() {} } => {}
-                }
-                tail.hears.store(false, Ordering::Relaxed);
-            }));
-        }
-    }
-}
-
 /// Why the collection is not followed any more.
-enum Ended {
+pub(crate) enum Ended {
     /// It may be tried again soon.
     Failed(DriverError),
     /// The server did not answer.
@@ -136,53 +66,50 @@ struct Follow {
     cursor: i64,
 }
 
-struct Tail {
-    database: Database,
-    bell: Arc<Bell>,
-    hears: Arc<AtomicBool>,
+/// Follows the events of a database, and rings for what comes.
+pub(crate) struct Tail {
+    pub(crate) database: Database,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) hears: Arc<AtomicBool>,
 }
 
 impl Tail {
-    async fn run(&self) {
-        let mut back_off = BACK_OFF.0;
-        loop {
-            let ended = match self.open().await {
-                Ok(mut follow) => {
-                    back_off = BACK_OFF.0;
-                    self.hears.store(true, Ordering::Relaxed);
-                    // For what came before it was open.
-                    self.bell.ring(News::READY);
-                    let ended = self.follow(&mut follow).await;
-                    self.hears.store(false, Ordering::Relaxed);
-                    ended
-                }
-                Err(ended) => ended,
-            };
-            // Whoever waits is to look more often from now on.
-            self.bell.ring(News::READY);
-            let problem = match ended {
-                Ended::Empty => match self.mark().await {
-                    Ok(()) => continue,
-                    Err(error) => error.to_string(),
-                },
-                Ended::Unfit(reason) => {
-                    tracing::info!(
-                        reason,
-                        "events are found by looking for them twice a second"
-                    );
-                    sleep(LONG_BACK_OFF).await;
-                    continue;
-                }
-                Ended::Failed(error) => error.to_string(),
-                Ended::Silence => "the server does not answer".to_owned(),
-            };
-            tracing::debug!(
-                problem,
-                "the events are not followed any more: trying again"
-            );
-            sleep(back_off).await;
-            back_off = (back_off * 2).min(BACK_OFF.1);
-        }
+    /// Follows the events for as long as that goes well, and returns how long to wait before it is
+    /// tried again.
+    pub(crate) async fn run(&self) -> Duration {
+        let ended = match self.open().await {
+            Ok(mut follow) => {
+                self.hears.store(true, Ordering::Relaxed);
+                // For what came before it was open.
+                self.bell.ring(News::READY);
+                let ended = self.follow(&mut follow).await;
+                self.hears.store(false, Ordering::Relaxed);
+                ended
+            }
+            Err(ended) => ended,
+        };
+        // Whoever waits is to look more often from now on.
+        self.bell.ring(News::READY);
+        let problem = match ended {
+            Ended::Empty => match self.mark().await {
+                Ok(()) => return Duration::ZERO,
+                Err(error) => error.to_string(),
+            },
+            Ended::Unfit(reason) => {
+                tracing::info!(
+                    reason,
+                    "events are found by looking for them again and again"
+                );
+                return LONG_BACK_OFF;
+            }
+            Ended::Failed(error) => error.to_string(),
+            Ended::Silence => "the server does not answer".to_owned(),
+        };
+        tracing::debug!(
+            problem,
+            "the events are not followed any more: trying again"
+        );
+        BACK_OFF
     }
 
     /// Waits at the end of the collection. Whatever is in it by now may have to be looked at.
@@ -271,7 +198,7 @@ impl Tail {
     }
 
     /// Sees to it that the collection is there and capped.
-    async fn make_fit(&self) -> Result<(), Ended> {
+    pub(crate) async fn make_fit(&self) -> Result<(), Ended> {
         let named = doc! { "name": schema::EVENTS };
         let listed = self.database.list_collections().filter(named).await?;
         let listed: Vec<_> = listed.try_collect().await?;

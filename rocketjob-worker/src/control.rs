@@ -140,7 +140,7 @@ impl Subscriber for WorkerSubscriber {
                 if let Some(performing) = self.0.crew.performs(number) {
                     let kill = self.0.clone().kill_worker(number, performing, wait);
                     // It ends by itself.
-                    let _ = self.0.place.spawn(kill);
+                    drop(self.0.place.spawn(kill));
                 }
             }
             WorkerAction::ThreadDump => {

@@ -19,7 +19,7 @@ use crate::{deadline::Deadline, health::Pulse, place::Place};
 
 /// How often events are looked for while the store tells of them, and while it does not.
 pub(crate) const SELDOM: Duration = Duration::from_secs(30);
-const OFTEN: Duration = Duration::from_millis(500);
+const OFTEN: Duration = Duration::from_millis(250);
 /// The pause between two looks: what comes together in it is one look.
 const GAP: Duration = Duration::from_millis(5);
 /// How long to wait after an error, at first and at most.
@@ -56,11 +56,11 @@ impl Listen {
         let (waiting, mut next) = mpsc::channel::<Event>(WAITING);
         let others = self.others.clone();
         // It ends with the sender, when what has been heard is done.
-        let _ = self.place.spawn(async move {
+        drop(self.place.spawn(async move {
             while let Some(event) = next.recv().await {
                 others.dispatch(&event).await;
             }
-        });
+        }));
         let stop = self.stop.clone();
         tokio::select! {
             biased;

@@ -35,6 +35,7 @@ mod query;
 mod quick_start;
 mod runtime;
 mod singleton;
+mod steering;
 mod stores;
 mod supervision;
 mod trace;
