@@ -14,6 +14,7 @@ mod concern;
 mod death;
 mod dispatch;
 mod encoding;
+mod event;
 mod fault;
 mod hazard;
 mod import;
