@@ -14,8 +14,9 @@ pub use rocketjob_sqlite as sqlite;
 pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LogSubscriber, LoopHealth, MAX_READ_AHEAD, Server,
-    ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle, terminated,
+    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LogSubscriber, LoopHealth,
+    MAX_READ_AHEAD, Server, ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle,
+    terminated,
 };
 
 #[cfg(feature = "cli")]

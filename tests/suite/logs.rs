@@ -6,9 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bson::oid::ObjectId;
+use bson::{Bson, doc, oid::ObjectId};
 use parking_lot::Mutex;
-use rocketjob::{LogLevel, control::LogAction, prelude::*};
+use rocketjob::{
+    Event, LogControl, LogLevel,
+    control::{LOGGER, LogAction},
+    prelude::*,
+};
 use rocketjob_testing::eventually;
 use serde_json::Value;
 use tokio::{
@@ -19,7 +23,7 @@ use tokio::{
 use crate::{
     observed::{PLACES, TalkJob},
     process,
-    stores::{self, Fixture, Kind},
+    stores::{self, Fixture, Kind, on_every_store},
 };
 
 const BILLING: &str = "observed::billing";
@@ -301,4 +305,75 @@ fn a_servers_spans_tell_the_job() {
         }
         stop(vec![server]).await;
     });
+}
+
+#[test]
+fn the_log_of_one_process_is_asked_for_a_dump() {
+    stores::run(Kind::Sqlite, "logs::dump", async |fixture| {
+        let asked = Observed::start(fixture, "info").await;
+        let other = Observed::start(fixture, "info").await;
+        let action = LogAction::ThreadDump {
+            host: None,
+            pid: Some(asked.pid),
+        };
+        let event = action.to_event(&fixture.store);
+        fixture.store.publish(&event).await.unwrap();
+        let dumps = |line: &Line| line.message() == "dump of all workers";
+        eventually("the dump is written", async || {
+            (asked.count(dumps) > 0).then_some(())
+        })
+        .await;
+        other.goes_on().await;
+        other.goes_on().await;
+        assert_eq!(other.count(dumps), 0);
+        stop(vec![asked, other]).await;
+    });
+}
+
+/// Notes what it is asked for.
+#[derive(Debug, Default)]
+struct Notes(Mutex<Vec<(Option<String>, LogLevel)>>);
+
+impl LogControl for Notes {
+    fn set_level(&self, module: Option<&str>, level: LogLevel) -> rocketjob::Result<()> {
+        self.0.lock().push((module.map(Into::into), level));
+        Ok(())
+    }
+
+    fn job_begins(&self, _level: Option<LogLevel>) {}
+
+    fn job_ended(&self, _level: Option<LogLevel>) {}
+}
+
+on_every_store! {
+    /// Written as the original writes it, and meant for this process or not.
+    async fn a_server_tells_its_log_control_what_an_event_asks_for(fixture: &Fixture) {
+        let notes = Arc::new(Notes::default());
+        let server = fixture.server::<TalkJob>().log_control(notes.clone()).start().await.unwrap();
+        let host = gethostname();
+        let pid = i64::from(std::process::id());
+        let asked = [
+            doc! { "level": Bson::Symbol("debug".into()), "class_name": "shop::mail", "host_name": &host, "pid": pid },
+            doc! { "level": "loud" },
+            doc! { "level": "trace", "host_name": "elsewhere" },
+            doc! { "level": "trace", "pid": pid + 1 },
+            doc! { "level": "error", "class_name": Bson::Null, "host_name": Bson::Null, "pid": Bson::Null },
+        ];
+        for parameters in asked {
+            let event = Event::new(&fixture.store, LOGGER, "set", parameters);
+            fixture.store.publish(&event).await.unwrap();
+        }
+        eventually("the last has been heard", async || {
+            notes.0.lock().iter().any(|(_, level)| *level == LogLevel::Error).then_some(())
+        })
+        .await;
+        let wanted = [(Some("shop::mail".to_owned()), LogLevel::Debug), (None, LogLevel::Error)];
+        assert_eq!(*notes.0.lock(), wanted);
+        server.stop().await.unwrap();
+    }
+}
+
+/// As servers name their host.
+fn gethostname() -> String {
+    sysinfo::System::host_name().expect("the machine has a name")
 }
