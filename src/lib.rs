@@ -4,14 +4,16 @@ mod connect;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "metrics")]
+pub use rocketjob_metrics as metrics;
 #[cfg(feature = "mongo")]
 pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
 pub use rocketjob_sqlite as sqlite;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Figures, Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport,
-    Stopped, recycle, terminated,
+    Figures, Health, HealthMonitor, HistogramReading, KindReading, LoopHealth, MAX_READ_AHEAD,
+    Meter, Reading, Server, ServerBuilder, StartReport, Stopped, recycle, terminated,
 };
 
 pub use connect::connect;

@@ -5,7 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rocketjob_core::{
-    Registry, Result, Store, recover, recover_successors, release_free_places, release_suspects,
+    Definition, Registry, Result, Store, recover_successors, recover_telling, release_free_places,
+    release_suspects,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,6 +18,7 @@ use crate::{
     health::{Pulse, report},
     lapse::Observer,
     standing::Post,
+    tally::add,
 };
 
 /// How often free places and successors are looked for, at most: whoever frees a place or settles a
@@ -127,7 +129,12 @@ impl Sweeper {
                 );
             }
         }
-        let recovered = recover(&*self.store, &self.registry).await?;
+        let lost = |definition: &'static Definition| {
+            if let Some(tally) = self.crew.tally.of(definition) {
+                add(&tally.lost);
+            }
+        };
+        let recovered = recover_telling(&*self.store, &self.registry, &lost).await?;
         if recovered.requeued + recovered.failed > 0 {
             found = true;
             tracing::warn!(

@@ -115,6 +115,11 @@ impl Worker {
             claim,
             ..
         } = assignment;
+        let tally = self.crew.tally.of(context.definition());
+        if let Some(tally) = tally {
+            tally.begin(context.document(), store.now());
+        }
+        let began = Instant::now();
         let span = tracing::info_span!("perform", id = %context.id(), kind = context.kind(), attempt = context.attempt());
         let performing = handler.perform(&context).instrument(span.clone());
         let left = std::pin::pin!(given_up.cancelled());
@@ -125,6 +130,9 @@ impl Worker {
                 given_up_on(&context)
             }
         };
+        if let Some(tally) = tally {
+            tally.perform.note(began.elapsed());
+        }
         if let Err(error) = &performed.result {
             span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
         }
