@@ -26,6 +26,7 @@ mod import;
 mod job;
 mod layout;
 mod lifecycle;
+#[cfg(feature = "metrics")]
 mod metrics;
 mod opening;
 mod order;
