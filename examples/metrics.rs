@@ -12,7 +12,9 @@
 use std::{collections::BTreeMap, process::Stdio, time::Duration};
 
 use bson::Bson;
-use rocketjob::{JobDocument, Query, Registry, connect, metrics::Exporter, name, prelude::*};
+use rocketjob::{
+    JobDocument, Query, Registry, connect, metrics::Exporter, name, prelude::*, whole_number,
+};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -35,12 +37,15 @@ struct Metered {
     number: u32,
     /// `<server> <outcome>` of each attempt.
     attempts: Vec<String>,
+    /// How many servers died with it: another attempt after a failure begins to count anew.
+    lost: i64,
 }
 
 struct ServerName(String);
 
 impl Perform for Metered {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
+        self.lost += job.document().lost_claims();
         let server = &job.shared::<ServerName>()?.0;
         let mut note = |outcome: &str| self.attempts.push(format!("{server} {outcome}"));
         match self.number % 20 {
@@ -95,7 +100,12 @@ async fn compare(address: &str, count: u32) -> AnyResult<()> {
     let store = connect(address).await?;
     for number in 0..count {
         let attempts = Vec::new();
-        Metered { number, attempts }.create(&store).await?;
+        let job = Metered {
+            number,
+            attempts,
+            lost: 0,
+        };
+        job.create(&store).await?;
     }
     let mut fleet = Vec::new();
     for number in 0..SERVERS {
@@ -197,7 +207,8 @@ async fn truth(store: &Store) -> AnyResult<Truth> {
             for attempt in attempts.into_iter().flatten().filter_map(Bson::as_str) {
                 *truth.outcomes.entry(attempt.to_owned()).or_default() += 1;
             }
-            truth.lost += u64::try_from(job.lost_claims())?;
+            let lost = job.get("lost").and_then(whole_number).unwrap_or(0);
+            truth.lost += u64::try_from(lost)?;
         }
         let Some(last) = jobs.last().map(JobDocument::id) else {
             return Ok(truth);

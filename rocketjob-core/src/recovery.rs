@@ -78,15 +78,6 @@ pub struct Recovered {
 ///
 /// Any number of servers may do so at the same time: each claim is ended once.
 pub async fn recover(store: &dyn Storage, registry: &Registry) -> Result<Recovered> {
-    recover_telling(store, registry, &|_| {}).await
-}
-
-/// As [`recover`], and tells the definition of each job whose claim it ended.
-pub async fn recover_telling(
-    store: &dyn Storage,
-    registry: &Registry,
-    tell: &(dyn Fn(&'static Definition) + Send + Sync),
-) -> Result<Recovered> {
     let mut holders = Vec::new();
     let mut after = String::new();
     while let Some(job) = store.next_claim(&after).await? {
@@ -116,7 +107,7 @@ pub async fn recover_telling(
             // Documents that cannot be read make a page shorter, and it may not be the last.
             let Some(last) = page.last() else { break };
             after = Some(last.id());
-            end_claims(store, registry, &servers, &page, &mut recovered, tell).await?;
+            end_claims(store, registry, &servers, &page, &mut recovered).await?;
         }
     }
     Ok(recovered)
@@ -128,7 +119,6 @@ async fn end_claims(
     servers: &[ServerDocument],
     jobs: &[JobDocument],
     recovered: &mut Recovered,
-    tell: &(dyn Fn(&'static Definition) + Send + Sync),
 ) -> Result<()> {
     let now = store.now();
     let (mut patches, mut transitions) = (Vec::new(), Vec::new());
@@ -151,16 +141,13 @@ async fn end_claims(
             "the claim's server is dead"
         );
         patches.push(settling.patch);
-        transitions.push((settling.transition, definition));
+        transitions.push(settling.transition);
     }
     if patches.is_empty() {
         return Ok(());
     }
     let settled = store.settle(patches).await?;
-    for ((transition, definition), settled) in transitions.into_iter().zip(settled) {
-        if settled == Settled::Accepted {
-            tell(definition);
-        }
+    for (transition, settled) in transitions.into_iter().zip(settled) {
         match settled {
             Settled::Accepted if transition == Transition::Fail => recovered.failed += 1,
             Settled::Accepted => recovered.requeued += 1,

@@ -84,6 +84,7 @@ impl Collector for Snapshot {
         let out = &mut encoder;
         if let Some((reading, is_claiming, monitor)) = &self.server {
             kinds(out, &reading.kinds)?;
+            lost(out, reading)?;
             workers(out, reading)?;
             claims(out, reading)?;
             gauge(
@@ -115,7 +116,7 @@ type Times = fn(&KindReading) -> &HistogramReading;
 type Labels<'l> = Vec<(&'static str, &'l str)>;
 
 fn kinds(out: &mut DescriptorEncoder<'_>, kinds: &[KindReading]) -> fmt::Result {
-    let counters: [(&str, &str, Count); 8] = [
+    let counters: [(&str, &str, Count); 7] = [
         (
             "jobs_started",
             "How often a worker began to perform a job",
@@ -139,11 +140,6 @@ fn kinds(out: &mut DescriptorEncoder<'_>, kinds: &[KindReading]) -> fmt::Result 
             "jobs_handed_back",
             "Claims handed back without using up an attempt",
             |kind| kind.handed_back,
-        ),
-        (
-            "jobs_lost",
-            "Claims of dead servers that this server has ended",
-            |kind| kind.lost,
         ),
         (
             "settle_refused",
@@ -177,6 +173,15 @@ fn kinds(out: &mut DescriptorEncoder<'_>, kinds: &[KindReading]) -> fmt::Result 
         }
     }
     Ok(())
+}
+
+fn lost(out: &mut DescriptorEncoder<'_>, reading: &Reading) -> fmt::Result {
+    let help = "Claims of servers that this server has declared dead";
+    counter(out, "jobs_lost", help, || {
+        let lost = reading.lost.iter();
+        lost.map(|(kind, count)| (vec![("kind", kind.as_str())], *count))
+            .collect()
+    })
 }
 
 fn of_kind(kind: &KindReading) -> Labels<'_> {

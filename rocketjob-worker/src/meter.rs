@@ -1,6 +1,7 @@
 //! Reading what a server counts, from anywhere in its process.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -34,6 +35,7 @@ impl Meter {
             stuck: self.crew.stuck(),
             claimed: self.crew.held(),
             figures: figures(&self.claims, &self.counts),
+            lost: self.crew.tally.lost(),
             kinds: self.crew.tally.kinds().into_iter().map(kind).collect(),
         }
     }
@@ -61,6 +63,8 @@ pub struct Reading {
     pub claimed: usize,
     /// Its claims and outcomes, all kinds together.
     pub figures: Figures,
+    /// Claims of servers that this one has declared dead, by kind, whether it performs it or not.
+    pub lost: BTreeMap<String, u64>,
     /// What it has counted of each kind that it performs, by name.
     pub kinds: Vec<KindReading>,
 }
@@ -85,8 +89,6 @@ pub struct KindReading {
     pub handed_back: u64,
     /// Outcomes that were refused since the claim was lost.
     pub refused: u64,
-    /// Claims of dead servers that this one has ended.
-    pub lost: u64,
     /// How long `perform` took, with all that belongs to it.
     pub perform: HistogramReading,
     /// How long jobs waited from when they could be taken until `perform` began, on the store's
@@ -98,8 +100,8 @@ pub struct KindReading {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HistogramReading {
-    /// How many are in each class, with its upper bound in seconds; the last has none, and the
-    /// largest number there is.
+    /// How many are in each class, with its upper bound in seconds; the last has none, which is
+    /// infinity.
     pub classes: Vec<(f64, u64)>,
     /// All times together.
     pub sum: Duration,
@@ -108,7 +110,7 @@ pub struct HistogramReading {
 impl HistogramReading {
     fn of(times: &Times) -> Self {
         let (counts, sum) = times.read();
-        let bounds = BOUNDS.into_iter().chain([f64::MAX]);
+        let bounds = BOUNDS.into_iter().chain([f64::INFINITY]);
         Self {
             classes: bounds.zip(counts).collect(),
             sum,
@@ -131,7 +133,6 @@ fn kind((kind, tally): (&'static str, &KindTally)) -> KindReading {
         aborted: tally.aborted.load(Ordering::Relaxed),
         handed_back: tally.handed_back.load(Ordering::Relaxed),
         refused: tally.refused.load(Ordering::Relaxed),
-        lost: tally.lost.load(Ordering::Relaxed),
         perform: HistogramReading::of(&tally.perform),
         pickup: HistogramReading::of(&tally.pickup),
     }

@@ -4,11 +4,12 @@
 //! [`Meter`](crate::Meter).
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use rocketjob_core::{Definition, JobDocument, Registry, Transition};
 
 /// The upper bounds of the classes of times, in seconds; what is longer than the last has a class
@@ -19,7 +20,12 @@ pub(crate) const BOUNDS: [f64; 16] = [
 
 /// The counters of all kinds of a server.
 #[derive(Debug, Default)]
-pub(crate) struct Tally(HashMap<&'static str, KindTally>);
+pub(crate) struct Tally {
+    kinds: HashMap<&'static str, KindTally>,
+    /// Claims of servers that this one has declared dead, by kind: also of kinds that it does not
+    /// perform.
+    lost: Mutex<BTreeMap<String, u64>>,
+}
 
 /// The counters of one kind.
 #[derive(Debug, Default)]
@@ -31,7 +37,6 @@ pub(crate) struct KindTally {
     pub(crate) aborted: AtomicU64,
     pub(crate) handed_back: AtomicU64,
     pub(crate) refused: AtomicU64,
-    pub(crate) lost: AtomicU64,
     pub(crate) perform: Times,
     pub(crate) pickup: Times,
 }
@@ -40,21 +45,40 @@ impl Tally {
     pub(crate) fn new(registry: &Registry) -> Self {
         let kinds = registry.kinds();
         let definitions = kinds.iter().filter_map(|kind| registry.definition(kind));
-        Self(
-            definitions
-                .map(|known| (known.kind, KindTally::default()))
-                .collect(),
-        )
+        let kinds: HashMap<_, _> = definitions
+            .map(|known| (known.kind, KindTally::default()))
+            .collect();
+        let lost = kinds.keys().map(|kind| ((*kind).to_owned(), 0)).collect();
+        Self {
+            kinds,
+            lost: Mutex::new(lost),
+        }
     }
 
     /// The counters of a kind; `None` for one that the server does not perform.
     pub(crate) fn of(&self, definition: &Definition) -> Option<&KindTally> {
-        self.0.get(definition.kind)
+        self.kinds.get(definition.kind)
+    }
+
+    /// These jobs were held by a server that was declared dead.
+    pub(crate) fn lose(&self, kinds: impl IntoIterator<Item = String>) {
+        let mut lost = self.lost.lock();
+        for kind in kinds {
+            *lost.entry(kind).or_default() += 1;
+        }
+    }
+
+    pub(crate) fn lost(&self) -> BTreeMap<String, u64> {
+        self.lost.lock().clone()
     }
 
     /// All kinds by name.
     pub(crate) fn kinds(&self) -> Vec<(&'static str, &KindTally)> {
-        let mut kinds: Vec<_> = self.0.iter().map(|(kind, tally)| (*kind, tally)).collect();
+        let mut kinds: Vec<_> = self
+            .kinds
+            .iter()
+            .map(|(kind, tally)| (*kind, tally))
+            .collect();
         kinds.sort_unstable_by_key(|(kind, _)| *kind);
         kinds
     }

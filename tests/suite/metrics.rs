@@ -50,15 +50,15 @@ async fn get(address: SocketAddr, path: &str) -> (String, String) {
 /// Waits until the metrics have all these lines.
 async fn tells(address: SocketAddr, lines: &[&str]) {
     let what = format!("the metrics tell {lines:?}");
-    let mut last = String::new();
     let told = eventually(&what, async || {
         let (status, body) = get(address, "/metrics").await;
         assert_eq!(status, "200");
-        last = body;
-        let missing = lines
-            .iter()
-            .find(|line| !last.lines().any(|told| told == **line));
-        missing.is_none().then_some(())
+        let told: Vec<_> = body.lines().collect();
+        let missing = lines.iter().find(|line| !told.contains(line));
+        missing
+            .inspect(|line| println!("without {line}:\n{body}"))
+            .is_none()
+            .then_some(())
     });
     told.await;
 }
@@ -73,7 +73,7 @@ on_every_store! {
         let endpoint = exporter.serve("127.0.0.1:0").await.unwrap();
         let address = endpoint.address();
         let other = |priority| job("Other").priority(priority);
-        insert_all(store, [other(1), other(25), other(26), other(100), other(50).held("limit:a")]).await;
+        insert_all(store, [other(1), other(25), other(26), other(100), other(50).held("review")]).await;
         tells(address, &[
             "rocketjob_workers{state=\"busy\"} 0.0",
             "rocketjob_workers{state=\"idle\"} 2.0",
@@ -81,7 +81,7 @@ on_every_store! {
             "rocketjob_jobs_ready{kind=\"Other\",priority=\"26-50\"} 1",
             "rocketjob_jobs_ready{kind=\"Other\",priority=\"51-75\"} 0",
             "rocketjob_jobs_ready{kind=\"Other\",priority=\"76-100\"} 1",
-            "rocketjob_jobs_held{hold=\"limit:a\"} 1.0",
+            "rocketjob_jobs_held{hold=\"review\"} 1.0",
             "rocketjob_jobs{state=\"queued\"} 5.0",
         ]).await;
         Measured { fails: false }.create(store).await.unwrap();
