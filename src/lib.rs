@@ -6,6 +6,8 @@ mod connect;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "metrics")]
+pub use rocketjob_metrics as metrics;
 #[cfg(feature = "mongo")]
 pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
@@ -14,9 +16,9 @@ pub use rocketjob_sqlite as sqlite;
 pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Dump, Figures, Health, HealthMonitor, JobDump, Listener, LogSubscriber, LoopHealth,
-    MAX_READ_AHEAD, Server, ServerBuilder, StartReport, Stopped, ThreadDump, WorkerDump, recycle,
-    terminated,
+    Dump, Figures, Health, HealthMonitor, HistogramReading, JobDump, KindReading, Listener,
+    LogSubscriber, LoopHealth, MAX_READ_AHEAD, Meter, Reading, Server, ServerBuilder, StartReport,
+    Stopped, ThreadDump, WorkerDump, recycle, terminated,
 };
 
 #[cfg(feature = "cli")]

@@ -39,10 +39,10 @@ impl Diagnosis {
 
 /// Looks for what is wrong with `store`, its jobs and its servers.
 ///
-/// A store that cannot be reached is a finding too.
+/// A store that cannot be reached is a finding too, and so is what cannot be looked at.
 ///
 /// # Errors
-/// Those of a store that can be reached at first and not later.
+/// Those of a store that can be reached at first, and does not tell its servers.
 ///
 /// # Examples
 /// ```
@@ -82,7 +82,7 @@ pub async fn examine(store: &dyn Storage) -> Result<Diagnosis> {
     diagnosis.inspection = Some(inspection);
     let examination = check::Examination::start(store).await?;
     diagnosis.live_servers = examination.live().count();
-    diagnosis.findings.extend(examination.run().await?);
+    diagnosis.findings.extend(examination.run().await);
     diagnosis
         .findings
         .sort_by_key(|finding| std::cmp::Reverse(finding.severity));

@@ -42,6 +42,7 @@ use crate::{
     standing::Post,
     supervisor::{Supervisor, rank_of},
     sweep::{self, Sweeper},
+    tally::Tally,
     watch::{self, Watch},
 };
 
@@ -326,7 +327,13 @@ impl ServerBuilder {
         let place = Place::of(self.process.clone());
         let post = Arc::new(Post::new(document, settings.lease));
         let (outbox, inbox) = settler::channel();
-        let crew = Crew::new(store.clone(), Arc::clone(&post), outbox, place.clone());
+        let crew = Crew::new(
+            store.clone(),
+            Arc::clone(&post),
+            outbox,
+            Tally::new(&registry),
+            place.clone(),
+        );
         let patience = settings.call_timeout * 2;
         let poll = self.poll_interval.unwrap_or(SELDOM);
         Ok(Parts {

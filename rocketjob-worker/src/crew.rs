@@ -20,6 +20,7 @@ use crate::{
     queue::{Assignment, Queue},
     settler::{Item, Outbox, hand_back},
     standing::Post,
+    tally::Tally,
     thread::Thread,
     worker::{Performing, Worker},
 };
@@ -35,6 +36,7 @@ pub(crate) struct Crew {
     pub(crate) pace: Pace,
     pub(crate) post: Arc<Post>,
     pub(crate) settler: Outbox,
+    pub(crate) tally: Tally,
     place: Place,
     /// By number; numbers are never used again.
     hands: Mutex<BTreeMap<usize, Hand>>,
@@ -87,6 +89,10 @@ impl Bench {
         !bench.replaced
     }
 
+    fn is_busy(&self) -> bool {
+        self.0.lock().performing.is_some()
+    }
+
     /// Whether the worker has been in its job for longer than `time`.
     fn is_busy_for(&self, time: Duration) -> bool {
         let bench = self.0.lock();
@@ -119,13 +125,20 @@ impl Bench {
 }
 
 impl Crew {
-    pub(crate) fn new(store: Store, post: Arc<Post>, settler: Outbox, place: Place) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        post: Arc<Post>,
+        settler: Outbox,
+        tally: Tally,
+        place: Place,
+    ) -> Self {
         Self {
             store,
             queue: Queue::default(),
             pace: Pace::default(),
             post,
             settler,
+            tally,
             place,
             hands: Mutex::default(),
             stuck: Mutex::default(),
@@ -193,6 +206,14 @@ impl Crew {
         let hands = self.hands.lock();
         let staying = hands.values().filter(|hand| !hand.leaving);
         staying.filter(|hand| !hand.bench.is_busy_for(time)).count()
+    }
+
+    /// How many workers there are, and how many of them perform a job.
+    pub(crate) fn occupation(&self) -> (usize, usize) {
+        let hands = self.hands.lock();
+        let busy = hands.values().filter(|hand| hand.bench.is_busy());
+        let staying = hands.values().filter(|hand| !hand.leaving);
+        (staying.count(), busy.count())
     }
 
     /// The workers that are to stay, with their numbers, under the server's name of today.

@@ -22,6 +22,7 @@ use crate::{
     dump::Dump,
     ending::Ending,
     health::{Health, Pulse},
+    meter::Meter,
     settler::{Counts, Item},
     signal::Signals,
     standing::{Mode, Post},
@@ -204,23 +205,21 @@ impl Server {
 
     /// What it has done so far.
     pub fn figures(&self) -> Figures {
-        let Claims {
-            count,
-            successful,
-            jobs,
-            lost,
-            at_once,
-            ..
-        } = &*self.claims;
-        Figures {
-            claims: count.load(Ordering::Relaxed),
-            successful_claims: successful.load(Ordering::Relaxed),
-            claimed: jobs.load(Ordering::Relaxed),
-            lost: lost.load(Ordering::Relaxed),
-            at_once: at_once.load(Ordering::Relaxed),
-            settled: self.counts.settled.load(Ordering::Relaxed) as u64,
-            refused: self.counts.refused.load(Ordering::Relaxed) as u64,
+        figures(&self.claims, &self.counts)
+    }
+
+    /// A handle that reads what the server counts while it runs somewhere else: for metrics.
+    pub fn meter(&self) -> Meter {
+        Meter {
+            crew: Arc::clone(&self.crew),
+            claims: Arc::clone(&self.claims),
+            counts: Arc::clone(&self.counts),
         }
+    }
+
+    /// The store on which it works.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Works until the process is told to end by SIGTERM or SIGINT, then stops as
@@ -357,6 +356,26 @@ impl Server {
         };
         tracing::info!(server, ?stopped, "stopped");
         Ok(stopped)
+    }
+}
+
+pub(crate) fn figures(claims: &Claims, counts: &Counts) -> Figures {
+    let Claims {
+        count,
+        successful,
+        jobs,
+        lost,
+        at_once,
+        ..
+    } = claims;
+    Figures {
+        claims: count.load(Ordering::Relaxed),
+        successful_claims: successful.load(Ordering::Relaxed),
+        claimed: jobs.load(Ordering::Relaxed),
+        lost: lost.load(Ordering::Relaxed),
+        at_once: at_once.load(Ordering::Relaxed),
+        settled: counts.settled.load(Ordering::Relaxed) as u64,
+        refused: counts.refused.load(Ordering::Relaxed) as u64,
     }
 }
 

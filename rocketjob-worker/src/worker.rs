@@ -117,6 +117,11 @@ impl Worker {
             claim,
             ..
         } = assignment;
+        let tally = self.crew.tally.of(context.definition());
+        if let Some(tally) = tally {
+            tally.begin(context.document(), store.now());
+        }
+        let began = Instant::now();
         let span = PerformSpan::begin(&context);
         let performing = handler.perform(&context).instrument(span.span().clone());
         let left = std::pin::pin!(given_up.cancelled());
@@ -127,6 +132,9 @@ impl Worker {
                 given_up_on(&context)
             }
         };
+        if let Some(tally) = tally {
+            tally.perform.note(began.elapsed());
+        }
         span.span().in_scope(|| match &performed.result {
             Ok(()) => tracing::debug!("performed"),
             Err(error) => tracing::warn!(%error, wish = ?error.wish(), "ended with an error"),

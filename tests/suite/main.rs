@@ -28,6 +28,8 @@ mod job;
 mod layout;
 mod lifecycle;
 mod logs;
+#[cfg(feature = "metrics")]
+mod metrics;
 #[path = "../../examples/observed/job.rs"]
 mod observed;
 mod opening;

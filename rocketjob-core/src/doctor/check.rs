@@ -71,14 +71,14 @@ impl<'e> Examination<'e> {
             .filter(move |server| !server.is_lapsed(now))
     }
 
-    pub(super) async fn run(&self) -> Result<Vec<Finding>> {
+    pub(super) async fn run(&self) -> Vec<Finding> {
         let mut findings = self.servers();
-        findings.extend(self.kinds().await?);
-        findings.extend(self.documents().await?);
-        findings.extend(self.holds().await?);
-        findings.extend(self.overdue().await?);
-        findings.extend(self.claims().await?);
-        Ok(findings)
+        findings.extend(looked_at(Subject::Kind, self.kinds().await));
+        findings.extend(looked_at(Subject::Document, self.documents().await));
+        findings.extend(looked_at(Subject::Hold, self.holds().await));
+        findings.extend(looked_at(Subject::Hold, self.overdue().await));
+        findings.extend(looked_at(Subject::Claim, self.claims().await));
+        findings
     }
 
     fn servers(&self) -> Vec<Finding> {
@@ -146,11 +146,11 @@ impl<'e> Examination<'e> {
         Ok(findings)
     }
 
-    async fn documents(&self) -> Result<Option<Finding>> {
+    async fn documents(&self) -> Result<Vec<Finding>> {
         let (most, named) = UNDECODABLE;
         let found = self.store.undecodable(most).await?;
         if found.is_empty() {
-            return Ok(None);
+            return Ok(Vec::new());
         }
         let or_more = if found.len() == most { " or more" } else { "" };
         let each = found.iter().take(named);
@@ -158,7 +158,7 @@ impl<'e> Examination<'e> {
             .map(|aside| format!("{} ({})", aside.id, aside.reason))
             .collect();
         let and_more = if found.len() > named { ", …" } else { "" };
-        Ok(Some(Finding::new(
+        Ok(vec![Finding::new(
             Severity::Error,
             Subject::Document,
             format!(
@@ -167,7 +167,7 @@ impl<'e> Examination<'e> {
                 each.join(", ")
             ),
             "correct them or the struct, and retry them; or delete them",
-        )))
+        )])
     }
 
     /// Jobs that are held, and that nobody releases.
@@ -205,12 +205,12 @@ impl<'e> Examination<'e> {
         Ok(findings)
     }
 
-    async fn overdue(&self) -> Result<Option<Finding>> {
+    async fn overdue(&self) -> Result<Vec<Finding>> {
         let Some(due) = self.store.next_due().await? else {
-            return Ok(None);
+            return Ok(Vec::new());
         };
         let late = Duration::try_from(self.now.duration_since(due)).unwrap_or_default();
-        Ok((late > OVERDUE).then(|| {
+        let overdue = (late > OVERDUE).then(|| {
             Finding::new(
                 Severity::Error,
                 Subject::Hold,
@@ -220,7 +220,8 @@ impl<'e> Examination<'e> {
                 ),
                 "start a server, or see in the log of those that are alive what keeps them from it",
             )
-        }))
+        });
+        Ok(overdue.into_iter().collect())
     }
 
     /// Running jobs whose servers are gone.
@@ -268,6 +269,19 @@ impl<'e> Examination<'e> {
             or_more: count == COUNTED,
         })
     }
+}
+
+/// What was found about `subject`, or that it could not be looked at: without one of its indexes a
+/// store refuses the query that needs it.
+fn looked_at(subject: Subject, found: Result<Vec<Finding>>) -> Vec<Finding> {
+    found.unwrap_or_else(|error| {
+        vec![Finding::new(
+            Severity::Error,
+            subject,
+            format!("this could not be looked at: {}", error.chain()),
+            "mend what else was found about the store first, and ask again",
+        )]
+    })
 }
 
 /// A version as what it is compared by; a part that is no number counts as 0.
