@@ -6,14 +6,19 @@ mod connect;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "metrics")]
+pub use rocketjob_metrics as metrics;
 #[cfg(feature = "mongo")]
 pub use rocketjob_mongo as mongo;
 #[cfg(feature = "sqlite")]
 pub use rocketjob_sqlite as sqlite;
+#[cfg(feature = "telemetry")]
+pub use rocketjob_telemetry as telemetry;
 #[cfg(feature = "worker")]
 pub use rocketjob_worker::{
-    Figures, Health, HealthMonitor, LoopHealth, MAX_READ_AHEAD, Server, ServerBuilder, StartReport,
-    Stopped, recycle, terminated,
+    Dump, Figures, Health, HealthMonitor, HistogramReading, JobDump, KindReading, Listener,
+    LogSubscriber, LoopHealth, MAX_READ_AHEAD, Meter, Reading, Server, ServerBuilder, StartReport,
+    Stopped, ThreadDump, WorkerDump, recycle, terminated,
 };
 
 #[cfg(feature = "cli")]
@@ -27,7 +32,7 @@ pub use rocketjob_core::__private;
 pub mod prelude {
     pub use rocketjob_core::{
         AsStore, CreateJob, FailJob, Filter, FindJob, Job, JobContext, JobError, JobHandle,
-        JobResult, LogLevel, MemoryStore, Perform, State, Store,
+        JobResult, LogLevel, MemoryStore, Perform, State, Store, Subscriber, Subscribers,
     };
     pub use rocketjob_derive::RocketJob;
     #[cfg(feature = "worker")]

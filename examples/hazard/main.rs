@@ -23,7 +23,7 @@ use rocketjob::prelude::*;
 use crate::job::{EndlessJob, HazardJob, Surroundings};
 
 #[derive(Parser)]
-#[command(about = "Performs jobs that do harm")]
+#[command(about = "Performs jobs that do harm", args_override_self = true)]
 struct Arguments {
     /// Where jobs are stored.
     #[arg(long)]

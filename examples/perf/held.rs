@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,8 +15,8 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
     Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
+    ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
 };
 use tokio::sync::watch;
 
@@ -232,6 +233,22 @@ impl InspectStore for Held {
     async fn inspect(&self) -> Result<Inspection> {
         self.store().inspect().await
     }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.store().count_set(set, at_most).await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.store().first_ready(kind, priorities).await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.store().undecodable(at_most).await
+    }
 }
 
 #[async_trait]
@@ -246,5 +263,17 @@ impl EventStore for Held {
 
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
         self.store().events(after, limit).await
+    }
+
+    fn event_bells(&self) -> u64 {
+        self.store().event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.store().event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.store().hears_events()
     }
 }

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use job::{
     ActArguments, EnqueueArguments, JobsCommand, ListArguments, Selection, SetArguments,
+    WhyArguments,
 };
 pub(crate) use server::{
     LogArguments, LogFormat, PerfArguments, ServersCommand, StartArguments, TargetArguments,
@@ -59,6 +60,10 @@ pub(crate) enum Command {
     Enqueue(EnqueueArguments),
     #[command(subcommand)]
     Servers(ServersCommand),
+    Why(WhyArguments),
+    /// Looks for what is wrong with the store, its jobs and its servers, and tells what to do.
+    #[command(after_help = "Example:\n  rocketjob doctor")]
+    Doctor,
     Perf(PerfArguments),
     /// Writes the completions of a shell.
     #[command(

@@ -8,6 +8,7 @@
 
 mod arguments;
 mod config;
+mod doctor;
 mod enqueue;
 pub mod failure;
 mod interrupt;
@@ -19,6 +20,7 @@ mod pid_file;
 mod servers;
 mod start;
 mod view;
+mod why;
 
 use std::process::ExitCode;
 
@@ -122,6 +124,8 @@ async fn dispatch(
         Command::Jobs(command) => jobs::jobs(&store, registry, command, output).await,
         Command::Enqueue(enqueue) => enqueue::enqueue(&store, registry, enqueue, output).await,
         Command::Servers(command) => servers::servers(&store, command, output).await,
+        Command::Why(arguments) => why::why(&store, arguments, output).await,
+        Command::Doctor => doctor::doctor(&store, output).await,
         Command::Perf(perf) => perf::perf(&store, perf, output).await,
         Command::Completions { .. } => Ok(()),
     }

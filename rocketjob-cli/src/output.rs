@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use comfy_table::{ContentArrangement, Table, presets};
 use console::{Term, style};
 use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{arguments::Common, failure::Failure};
@@ -42,6 +43,13 @@ impl Output {
         let text = serde_json::to_string_pretty(document)
             .map_err(|error| Failure::other(format!("no JSON can be made: {error}")))?;
         self.line(&text)
+    }
+
+    /// Something of data that is serialized.
+    pub(crate) fn serialized(&self, data: &impl Serialize) -> Result<(), Failure> {
+        let document = serde_json::to_value(data)
+            .map_err(|error| Failure::other(format!("no JSON can be made: {error}")))?;
+        self.document(&document)
     }
 
     /// A document of data on one line, where others follow.

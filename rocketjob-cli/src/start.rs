@@ -1,9 +1,17 @@
 //! `start`: a server.
 
+use std::{pin::pin, time::Duration};
+
+use futures_util::FutureExt;
 use rocketjob_core::{Definition, Error, Filter, Registry, Store};
-use rocketjob_worker::Server;
+use rocketjob_metrics::{Endpoint, Exporter};
+use rocketjob_worker::{Server, terminated};
 
 use crate::{arguments::StartArguments, failure::Failure, pid_file::PidFile};
+
+/// How long a start that is under way may take to come to its end when the process is to end: it
+/// may wait for the name of another server.
+const START_GRACE: Duration = Duration::from_secs(5);
 
 /// Runs a server until it is told to end.
 pub(crate) async fn start(
@@ -27,8 +35,35 @@ pub(crate) async fn start(
         Some(path) => Some(PidFile::create(path)?),
         None => None,
     };
-    let server = builder.start().await?;
-    let stopped = server.run_until_terminated().await?;
+    // From now on a signal ends the server in an orderly way, also before it is there.
+    let mut asked = pin!(terminated());
+    let mut starting = pin!(builder.start());
+    let server = tokio::select! {
+        biased;
+        () = &mut asked => match tokio::time::timeout(START_GRACE, starting).await {
+            Ok(server) => return Ok(drop(server?.stop_now().await?)),
+            Err(_) => return Err(Failure::interrupted("interrupted before the server had started")),
+        },
+        server = &mut starting => server?,
+    };
+    let endpoint = match &arguments.http {
+        Some(address) => match serve(&server, address).await {
+            Ok(endpoint) => Some(endpoint),
+            Err(failure) => {
+                server.stop_now().await?;
+                return Err(failure);
+            }
+        },
+        None => None,
+    };
+    let stopped = if asked.now_or_never().is_some() {
+        server.stop_now().await?
+    } else {
+        server.run_until_terminated().await?
+    };
+    if let Some(endpoint) = endpoint {
+        endpoint.stop().await;
+    }
     if let Some(reason) = stopped.recycle {
         tracing::error!(reason, "starting anew");
         drop(pid_file);
@@ -38,6 +73,12 @@ pub(crate) async fn start(
         )));
     }
     Ok(())
+}
+
+async fn serve(server: &Server, address: &str) -> Result<Endpoint, Failure> {
+    let endpoint = Exporter::of(server).serve(address).await?;
+    tracing::info!(address = %endpoint.address(), "metrics, health and readiness over HTTP");
+    Ok(endpoint)
 }
 
 /// Leaves the kinds of which the name, or an alias, fits.

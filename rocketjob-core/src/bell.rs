@@ -18,6 +18,13 @@ pub struct Bells {
     pub waiting: u64,
 }
 
+impl Bells {
+    /// For a bell that rings for nothing else, such as that for events.
+    pub const fn of_ready(ready: u64) -> Self {
+        Self { ready, waiting: 0 }
+    }
+}
+
 /// What a write has to tell those who wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {

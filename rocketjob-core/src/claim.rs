@@ -2,13 +2,14 @@
 
 use std::{fmt, fmt::Debug};
 
-use bson::oid::ObjectId;
+use bson::{Document, oid::ObjectId};
 use jiff::Timestamp;
 
 use crate::{
     change::Change,
     document::JobDocument,
-    encoding::date,
+    encoding::{date, id_text},
+    error::Error,
     failure::{JobFailure, UNDECODABLE},
     filter::Filter,
     name,
@@ -180,6 +181,26 @@ pub struct SetAside {
 }
 
 impl SetAside {
+    /// What is wrong with `document`: it cannot be read as a job, or it has failed since its struct
+    /// could not be read from it. `None` for one with which all is well.
+    pub fn of(document: &Document) -> Option<Self> {
+        let id = document.get(name::ID).map(id_text).unwrap_or_default();
+        match JobDocument::new(document.clone()) {
+            Ok(job) => {
+                let failure = job.exception().filter(|_| job.state() == State::Failed)?;
+                (failure.class_name == UNDECODABLE).then_some(Self {
+                    id,
+                    reason: failure.message,
+                })
+            }
+            Err(Error::Undecodable { reason, .. }) => Some(Self { id, reason }),
+            Err(other) => Some(Self {
+                id,
+                reason: other.to_string(),
+            }),
+        }
+    }
+
     /// What a claim writes to the document at the store's time `now`, so that it is in nobody's way.
     pub fn fail(&self, now: Timestamp) -> Change {
         let failure = JobFailure {

@@ -27,6 +27,7 @@ use crate::{
     job::Job,
     name,
     store::Store,
+    trace::Trace,
 };
 
 /// The application's own state, shared by all jobs of a process, by type.
@@ -205,6 +206,11 @@ impl JobContext {
     /// From which level on the job's log lines are kept, where the job says so.
     pub fn log_level(&self) -> Option<LogLevel> {
         self.inner.document.log_level()
+    }
+
+    /// The trace that the job continues.
+    pub fn trace(&self) -> Option<Trace> {
+        self.inner.document.trace()
     }
 
     /// The document as it was claimed.

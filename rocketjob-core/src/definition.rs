@@ -230,6 +230,15 @@ pub struct PublishedDefinition {
     pub concerns: Vec<String>,
 }
 
+impl PublishedDefinition {
+    /// The name and all aliases.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&self.kind)
+            .chain(&self.aliases)
+            .map(String::as_str)
+    }
+}
+
 fn default_max_lost_claims() -> u32 {
     DEFAULT_MAX_LOST_CLAIMS
 }

@@ -1,6 +1,6 @@
 //! Changing fields of jobs by their names: what people may edit on a job that waits.
 
-use bson::Bson;
+use bson::{Bson, oid::ObjectId};
 use jiff::Timestamp;
 
 use crate::{
@@ -39,12 +39,12 @@ impl Edits {
         self
     }
 
-    /// What is written to a job, at the time `now`.
-    fn change(&self, kinds: &Kinds, job: &JobDocument, now: Timestamp) -> Result<Change> {
+    /// What is written to a job of `kind`, at the time `now`.
+    fn change(&self, kinds: &Kinds, kind: &str, now: Timestamp) -> Result<Change> {
         let mut change = Change::new();
         let mut problems = ValidationFailed::new();
         for (field, text) in &self.0 {
-            let value = match field_type(kinds, job.kind(), field) {
+            let value = match field_type(kinds, kind, field) {
                 Ok((stored, of)) => typed(of, text, now).map(|value| (stored, value)),
                 Err(problem) => Err(problem),
             };
@@ -113,7 +113,8 @@ fn editable(kinds: &Kinds, kind: &str) -> String {
     format!("of `{kind}` may be edited `{}`", names.join("`, `"))
 }
 
-/// Changes fields of a job that waits, is paused or has failed, and returns the job after it.
+/// Changes fields of a job that waits, is paused or has failed, and returns the job after it. Of one
+/// whose envelope cannot be read, the fields of the envelope can be set right.
 ///
 /// # Errors
 /// [`Error::Invalid`] with all fields that may not be edited or do not fit, [`Error::NotFound`],
@@ -121,11 +122,14 @@ fn editable(kinds: &Kinds, kind: &str) -> String {
 pub async fn edit(
     store: &Store,
     kinds: &Kinds,
-    id: bson::oid::ObjectId,
+    id: ObjectId,
     edits: &Edits,
 ) -> Result<JobDocument> {
     loop {
-        let job = store.get(id).await?.ok_or(Error::NotFound { id })?;
+        let job = match store.get(id).await {
+            Err(Error::Undecodable { .. }) => return repair(store, id, edits).await,
+            job => job?.ok_or(Error::NotFound { id })?,
+        };
         if !EDITABLE.contains(&job.state()) {
             return Err(Error::configuration(format!(
                 "job {id} is {} and may not be edited: only a job that waits, is paused or has failed may",
@@ -145,9 +149,19 @@ pub async fn edit(
     }
 }
 
+/// Changes fields of the envelope of a job that cannot be read, so that it can be again.
+async fn repair(store: &Store, id: ObjectId, edits: &Edits) -> Result<JobDocument> {
+    let change = edits.change(&Kinds::default(), "", store.now())?;
+    check_level(&change)?;
+    let guard = Guard::states(EDITABLE);
+    let after = written(store.update(Patch { id, guard, change }).await?, id)?;
+    tracing::info!(%id, kind = after.kind(), "repaired");
+    Ok(after)
+}
+
 /// What `edits` write to `job`, validated.
 fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Result<Change> {
-    let mut change = edits.change(kinds, job, now)?;
+    let mut change = edits.change(kinds, job.kind(), now)?;
     check_level(&change)?;
     let mut after = job.as_document().clone();
     change.apply(&mut after);

@@ -16,6 +16,7 @@ use crate::{
     singleton::Singleton,
     state::State,
     store::Store,
+    trace::current_trace,
     transition,
 };
 
@@ -179,6 +180,9 @@ fn published(
     if let Some(seconds) = definition.expires_in_seconds {
         let expires_at = crate::clock::later(now, std::time::Duration::from_secs(seconds));
         document.insert(name::EXPIRES_AT, date(expires_at));
+    }
+    if let Some(trace) = current_trace() {
+        document.insert(name::TRACE, trace);
     }
     document.extend(envelope);
     let document = document

@@ -15,6 +15,7 @@ mod value;
 use std::{cmp::Ordering, ops::Not};
 
 use bson::{Bson, Document, oid::ObjectId};
+use serde::{Deserialize, Serialize};
 
 use crate::{name, state::State};
 
@@ -31,7 +32,8 @@ pub use value::{Moment, moment};
 /// assert!(filter.matches(&bson::doc! { "customer": { "country": "CH" }, "amount": 150.5 }));
 /// assert!(!filter.matches(&bson::doc! { "customer": { "country": "CH" }, "amount": "150" }));
 /// ```
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Filter {
     /// Equal; equal to null means absent or null.

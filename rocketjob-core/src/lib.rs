@@ -14,6 +14,7 @@ mod concern;
 mod context;
 pub mod control;
 mod definition;
+mod doctor;
 mod document;
 mod edit;
 mod encoding;
@@ -27,8 +28,10 @@ mod find;
 mod handle;
 mod inspection;
 mod job;
+mod job_set;
 mod kinds;
 mod limit;
+mod log;
 mod memory;
 pub mod name;
 mod new_job;
@@ -41,13 +44,16 @@ mod server;
 mod settlement;
 mod singleton;
 mod slice;
+mod span;
 mod state;
 mod steering;
 mod storage;
 mod store;
 mod subscriber;
 mod successor;
+mod trace;
 mod transition;
+mod why;
 
 pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
@@ -60,6 +66,7 @@ pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
 };
+pub use doctor::{Diagnosis, examine};
 pub use document::JobDocument;
 pub use edit::{EDITABLE, Edits, edit};
 pub use encoding::{date, decode, encode, id_text, integer, timestamp, whole_number};
@@ -77,10 +84,12 @@ pub use filter::{
 };
 pub use find::{FindJob, JobQuery, StateCounts};
 pub use handle::{JobHandle, run_now, steer};
-pub use inspection::Inspection;
+pub use inspection::{Finding, Inspection, Severity, Subject};
 pub use job::{Job, Perform};
+pub use job_set::{ALL_PRIORITIES, COUNTED, JobSet};
 pub use kinds::Kinds;
 pub use limit::{places, release_free_places};
+pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use opening::{Opening, Openings, Taken};
@@ -91,12 +100,15 @@ pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
+pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use steering::{Act, Ended, Steered, steer_all, steer_one};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
+pub use trace::{Propagator, Trace, propagate_traces};
+pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
 #[doc(hidden)]

@@ -8,6 +8,7 @@ mod claim;
 mod event;
 mod find;
 mod index;
+mod inspect;
 mod job;
 mod jobs;
 mod server;
@@ -48,6 +49,7 @@ struct Shared {
     clock: Box<dyn Clock>,
     ids: IdSource,
     bell: Bell,
+    event_bell: Bell,
     openings: Openings,
     data: Mutex<Data>,
 }
@@ -82,6 +84,7 @@ impl MemoryStore {
             clock: Box::new(clock),
             ids,
             bell: Bell::new(),
+            event_bell: Bell::new(),
             openings: Openings::new(),
             data: Mutex::default(),
         }))
@@ -120,6 +123,11 @@ impl MemoryStore {
     /// Shows each stored document, without copying any: for tests and simulations.
     pub fn visit(&self, see: impl FnMut(&Document)) {
         self.data().jobs.documents().for_each(see);
+    }
+
+    /// Removes all events, as another program can: for tests.
+    pub fn remove_events(&self) {
+        self.data().events.clear();
     }
 
     fn time(&self) -> Timestamp {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bson::{Bson, Document, doc, oid::ObjectId};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+use tracing::{Instrument as _, Span, field};
 
 use crate::{
     change::{Change, Insertion},
@@ -18,9 +19,11 @@ use crate::{
     handle::JobHandle,
     job::{Job, Perform},
     name, perform,
+    span::PerformSpan,
     state::State,
     storage::JobStore,
-    store::AsStore,
+    store::{AsStore, Store},
+    trace::{Trace, current_trace},
     transition,
 };
 
@@ -110,6 +113,13 @@ impl<T: Job> NewJob<T> {
         self.with(name::THROTTLE_GROUP, group.into())
     }
 
+    /// The trace that the job continues, where the program has set no
+    /// [`Propagator`](crate::Propagator) that knows the present one.
+    #[must_use]
+    pub fn trace(self, trace: Trace) -> Self {
+        self.with(name::TRACE, trace)
+    }
+
     /// The state that the concern `C` begins with, in place of the attribute's.
     #[must_use]
     pub fn concern<C: Concern>(mut self, state: &C::State) -> Self {
@@ -144,10 +154,16 @@ impl<T: Job> NewJob<T> {
     /// [`Error::Invalid`] when a rule is broken, [`Error::Unstorable`] when the struct cannot be
     /// stored.
     pub fn prepare(&self, store: &(impl JobStore + ?Sized)) -> Result<JobDocument> {
-        self.prepare_at(store.now(), self.id.unwrap_or_else(|| store.next_id()))
+        let id = self.id.unwrap_or_else(|| store.next_id());
+        self.prepare_at(store.now(), id, current_trace())
     }
 
-    pub(crate) fn prepare_at(&self, now: Timestamp, id: ObjectId) -> Result<JobDocument> {
+    pub(crate) fn prepare_at(
+        &self,
+        now: Timestamp,
+        id: ObjectId,
+        trace: Option<Trace>,
+    ) -> Result<JobDocument> {
         let definition = T::DEFINITION;
         let mut document = doc! { name::ID: id, name::STATE: State::Queued.as_str() };
         document.extend(doc! { name::FAILURE_COUNT: 0, name::PERCENT_COMPLETE: 0 });
@@ -170,6 +186,9 @@ impl<T: Job> NewJob<T> {
                 .expires_in
                 .map(|duration| date(later(now, duration))),
         );
+        if let Some(trace) = trace {
+            document.insert(name::TRACE, trace);
+        }
         document.extend(self.envelope.clone());
         // `None` is absent in a new document.
         let document: Document = document
@@ -191,7 +210,13 @@ impl<T: Job> NewJob<T> {
     /// is active; nothing is stored then.
     pub async fn create(self, store: &impl AsStore) -> Result<JobHandle<T>> {
         let store = store.as_store();
-        let mut document = self.prepare(&*store)?;
+        let id = self.id.unwrap_or_else(|| store.next_id());
+        let span = tracing::info_span!("enqueue", kind = T::DEFINITION.kind, %id);
+        self.insert(store, id).instrument(span).await
+    }
+
+    async fn insert(self, store: Store, id: ObjectId) -> Result<JobHandle<T>> {
+        let mut document = self.prepare_at(store.now(), id, current_trace())?;
         let taken = store.openings().take(&document)?;
         if let Some(taken) = &taken {
             document = taken.document().clone();
@@ -229,7 +254,7 @@ impl<T: Job> NewJob<T> {
     {
         let clock = SystemClock;
         let id = self.id.unwrap_or_else(|| IdSource::new().next(clock.now()));
-        let mut document = self.prepare_at(clock.now(), id)?.into_document();
+        let mut document = self.prepare_at(clock.now(), id, None)?.into_document();
         document.extend(doc! {
             name::STATE: State::Running.as_str(),
             name::STARTED_AT: date(clock.now()),
@@ -239,7 +264,10 @@ impl<T: Job> NewJob<T> {
         document.remove(name::HOLD);
         let context = JobContext::new(JobDocument::new(document)?, T::DEFINITION, shared);
         let mut job = self.job;
-        let performed = perform::perform(&mut job, &context).await;
+        let span = PerformSpan::begin(&context);
+        let performing = perform::perform(&mut job, &context).instrument(span.span().clone());
+        let performed = performing.await;
+        drop(span);
         let failure = performed
             .result
             .as_ref()
@@ -407,6 +435,11 @@ pub trait CreateJob: Job {
         NewJob::from(self).throttle_group(group)
     }
 
+    /// See [`NewJob::trace`].
+    fn trace(self, trace: Trace) -> NewJob<Self> {
+        NewJob::from(self).trace(trace)
+    }
+
     /// See [`NewJob::concern`].
     fn concern<C: Concern>(self, state: &C::State) -> NewJob<Self> {
         NewJob::from(self).concern::<C>(state)
@@ -438,39 +471,59 @@ pub trait CreateJob: Job {
     where
         J: Into<NewJob<Self>>,
     {
-        let store = store.as_store();
-        let mut prepared = Vec::new();
-        for job in jobs {
-            let job: NewJob<Self> = job.into();
-            prepared.push((job.prepare(&*store)?, job.job));
-        }
-        let mut handles = Vec::with_capacity(prepared.len());
-        let in_turn = prepared
-            .iter()
-            .any(|(document, _)| has_unique_key(document));
-        let at_once = if in_turn { 1 } else { INSERTS_AT_ONCE };
-        let mut rest = prepared.into_iter();
-        let groups = std::iter::from_fn(|| {
-            let group: Vec<_> = rest.by_ref().take(INSERT_GROUP).collect();
-            (!group.is_empty()).then_some(group)
-        });
-        let inserts = groups.map(async |group| {
-            let documents = group.iter().map(|(document, _)| document.clone()).collect();
-            let outcomes = store.insert(documents).await?;
-            Ok::<_, Error>(group.into_iter().zip(outcomes))
-        });
-        let mut inserts = stream::iter(inserts).buffered(at_once);
-        while let Some(group) = inserts.try_next().await? {
-            for ((document, job), outcome) in group {
-                let handle = inserted(Some(outcome), &document);
-                handles.push(handle.map(|()| JobHandle::new(store.clone(), document, job)));
-            }
-        }
-        Ok(handles)
+        let kind = Self::DEFINITION.kind;
+        let span = tracing::info_span!("enqueue", kind, jobs = field::Empty);
+        insert_many(store.as_store(), jobs, &span)
+            .instrument(span.clone())
+            .await
     }
 }
 
 impl<T: Job> CreateJob for T {}
+
+/// Stores the jobs in groups, in `span`.
+async fn insert_many<T, J>(
+    store: Store,
+    jobs: impl IntoIterator<Item = J>,
+    span: &Span,
+) -> Result<Vec<Result<JobHandle<T>>>>
+where
+    T: Job,
+    J: Into<NewJob<T>>,
+{
+    let trace = current_trace();
+    let mut prepared = Vec::new();
+    for job in jobs {
+        let job: NewJob<T> = job.into();
+        let id = job.id.unwrap_or_else(|| store.next_id());
+        let document = job.prepare_at(store.now(), id, trace.clone())?;
+        prepared.push((document, job.job));
+    }
+    span.record("jobs", prepared.len());
+    let mut handles = Vec::with_capacity(prepared.len());
+    let in_turn = prepared
+        .iter()
+        .any(|(document, _)| has_unique_key(document));
+    let at_once = if in_turn { 1 } else { INSERTS_AT_ONCE };
+    let mut rest = prepared.into_iter();
+    let groups = std::iter::from_fn(|| {
+        let group: Vec<_> = rest.by_ref().take(INSERT_GROUP).collect();
+        (!group.is_empty()).then_some(group)
+    });
+    let inserts = groups.map(async |group| {
+        let documents = group.iter().map(|(document, _)| document.clone()).collect();
+        let outcomes = store.insert(documents).await?;
+        Ok::<_, Error>(group.into_iter().zip(outcomes))
+    });
+    let mut inserts = stream::iter(inserts).buffered(at_once);
+    while let Some(group) = inserts.try_next().await? {
+        for ((document, job), outcome) in group {
+            let handle = inserted(Some(outcome), &document);
+            handles.push(handle.map(|()| JobHandle::new(store.clone(), document, job)));
+        }
+    }
+    Ok(handles)
+}
 
 /// How long after now, for `run_at` and `expires_at`, in the store's time.
 pub fn after(store: &impl AsStore, duration: Duration) -> Timestamp {

@@ -28,6 +28,7 @@ use crate::{
     job::{Job, Perform},
     new_job::{NewJob, validate},
     settlement::{Outcome, Settlement, Settling},
+    trace::current_trace,
 };
 
 /// Performs the jobs of one kind; the kind's Rust type is hidden. Made for every [`Perform`].
@@ -135,7 +136,7 @@ impl<T: Perform> Handler for KindHandler<T> {
         })?;
         NewJob::from(job)
             .with_envelope(envelope)
-            .prepare_at(now, id)
+            .prepare_at(now, id, current_trace())
     }
 
     fn check(&self, job: &JobDocument) -> Result<(), Error> {

@@ -6,10 +6,13 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::definition::PublishedDefinition;
+use crate::{definition::PublishedDefinition, document::JobDocument, filter::Filter};
 
 /// How long a server may be silent that says nothing else.
 const DEFAULT_LEASE: Duration = Duration::from_mins(1);
+
+/// How often a server looks for work that says nothing else.
+const DEFAULT_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Where a server stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -66,6 +69,11 @@ pub struct ServerDocument {
     pub version: String,
     /// What it performs.
     pub definitions: Vec<PublishedDefinition>,
+    /// Which jobs of these kinds it takes; all of them without one.
+    pub filter: Option<Filter>,
+    /// How often it looks for work of which it is not told; see
+    /// [`poll_interval`](Self::poll_interval).
+    pub poll_interval: Option<Duration>,
 }
 
 impl ServerDocument {
@@ -86,6 +94,39 @@ impl ServerDocument {
     /// unless it says otherwise.
     pub fn lease(&self) -> Duration {
         self.lease.unwrap_or(DEFAULT_LEASE)
+    }
+
+    /// How often it looks for work of which it is not told: every five seconds unless it says
+    /// otherwise.
+    pub fn poll_interval(&self) -> Duration {
+        self.poll_interval.unwrap_or(DEFAULT_POLL_INTERVAL)
+    }
+
+    /// Whether it performs jobs of the kind of this name, which may be an earlier one.
+    pub fn performs(&self, kind: &str) -> bool {
+        self.definitions
+            .iter()
+            .any(|definition| definition.names().any(|name| name == kind))
+    }
+
+    /// Whether it takes this job, as far as its filter is concerned.
+    pub fn accepts(&self, job: &JobDocument) -> bool {
+        let filter = self.filter.as_ref();
+        filter.is_none_or(|filter| filter.matches(job.as_document()))
+    }
+
+    /// For how long it has given no sign of life, judged at the store's time `now`. One that never
+    /// gave any counts from its start.
+    pub fn silent_for(&self, now: Timestamp) -> Duration {
+        let beat = self.heartbeat.map(|heartbeat| heartbeat.updated_at);
+        let last = beat.or(self.started_at).unwrap_or(now);
+        Duration::try_from(now.duration_since(last)).unwrap_or_default()
+    }
+
+    /// Whether it has been silent for longer than its lease at the store's time `now`. Servers
+    /// judge one another by counters; this is for people.
+    pub fn is_lapsed(&self, now: Timestamp) -> bool {
+        self.silent_for(now) > self.lease()
     }
 
     /// How often it has given a sign of life.

@@ -7,7 +7,7 @@
 //! An error of any method leaves it open whether the operation happened. Every method may be
 //! repeated with the same arguments: `insert` by the ids, writes by their guards.
 
-use std::{collections::BTreeMap, fmt::Debug};
+use std::{collections::BTreeMap, fmt::Debug, ops::RangeInclusive};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
@@ -16,12 +16,13 @@ use jiff::Timestamp;
 use crate::{
     bell::Bells,
     change::{Insertion, Patch, Refusal, Settled},
-    claim::{ClaimRequest, Claimed},
+    claim::{ClaimRequest, Claimed, SetAside},
     document::JobDocument,
     error::Result,
     event::{Event, EventCursor},
     filter::{Filter, Query, ReadFrom},
     inspection::Inspection,
+    job_set::JobSet,
     opening::Openings,
     server::{ServerDocument, ServerState},
     state::State,
@@ -38,6 +39,25 @@ pub trait InspectStore: Send + Sync {
     /// Looks at the store as it stands, for a server that starts and for people who look for a
     /// fault.
     async fn inspect(&self) -> Result<Inspection>;
+
+    /// How many jobs are in `set`, or `at_most` if there are as many or more. Costs no more than
+    /// `at_most` jobs do, whatever the number of all. Reads only; from the primary.
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64>;
+
+    /// The first queued job by (priority, id) of this kind and of these priorities that a worker
+    /// may take. Costs the same whatever the number of jobs. Reads only; from the primary.
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>>;
+
+    /// Up to `at_most` documents that cannot be read as jobs, and failed jobs that their structs
+    /// could not be read from, each with what is wrong with it.
+    ///
+    /// They are looked for among the last [`COUNTED`](crate::COUNTED) failed jobs and among the
+    /// first and last thousand of all: not all of them need be found. Reads only.
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>>;
 }
 
 /// Keeps jobs.
@@ -210,14 +230,32 @@ pub trait ServerStore: Send + Sync {
 /// Carries events.
 #[async_trait]
 pub trait EventStore: Send + Sync {
-    /// Publishes an event: subscribers of all processes get it. Atomic.
+    /// Publishes an event: subscribers of all processes get it, whatever has become of the events
+    /// before it, and of the place where they are kept. Atomic.
     async fn publish(&self, event: &Event) -> Result<()>;
 
     /// The place behind all events so far: where a new subscriber begins.
     async fn event_end(&self) -> Result<EventCursor>;
 
     /// Events that were published behind `after`, in the order of publication as far as the store
-    /// knows it, at most `limit`, with the place behind them. No event is left out; one may come
-    /// twice.
+    /// knows it, at most `limit`, with the place behind them. No event is left out that is still
+    /// kept, also when those that were read have been removed; one may come twice.
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)>;
+
+    /// How often the bell for events has rung so far. Costs nothing: no request is made.
+    ///
+    /// Who asks for the bells first and for events then, and waits for further bells when there is
+    /// none, misses nothing that is heard.
+    fn event_bells(&self) -> u64;
+
+    /// Returns when the bell for events has rung otherwise than `known`, with how often by then. It
+    /// may be early, late, doubled or not heard at all: who waits also polls.
+    ///
+    /// A store may listen to other processes only from when somebody waits. Once it listens it
+    /// rings, for whatever was missed.
+    async fn event_published(&self, known: u64) -> u64;
+
+    /// Whether the bell for events rings now for what other processes publish. It rings when that
+    /// ends, so that whoever waits can go on with looking more often.
+    fn hears_events(&self) -> bool;
 }

@@ -296,3 +296,6 @@ impl<S: Subscriber> Listening for S {
         .boxed()
     }
 }
+
+#[cfg(test)]
+mod tests;

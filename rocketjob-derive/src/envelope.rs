@@ -53,7 +53,7 @@ const NAMES: &[(&str, &str)] = &[
     ("successors", KEPT),
     ("lost_claims", READ),
     ("begun_claim", KEPT),
-    ("trace", KEPT),
+    ("trace", "set it with `.trace(…)`"),
 ];
 
 const READ: &str = "read it from `job.document()`";

@@ -4,8 +4,8 @@
 //! scan from the head passes by all of it: in a busy queue that takes longer than all else in a
 //! claim. So the place of the first job is kept for a while, and the next claims that may lag begin
 //! there. They leave out the kinds of which there are no jobs, since a scan that finds none goes on
-//! to what was removed of the next kind. What becomes ready before the place is found at once if
-//! this process did it, and otherwise with the next look from the head.
+//! to what was removed of the next kind. What becomes ready before the place is found with the next
+//! look from the head, and at once if this process created it and no look was under way.
 
 use std::{
     collections::BTreeMap,
@@ -18,7 +18,7 @@ use rocketjob_core::{Filter, JobDocument, name, whole_number};
 
 /// For how long a look is good, at least and at most; between them it is as long as keeps the share
 /// of the looks small.
-const FRESH: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+const FRESH: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(250));
 /// How many times longer a look is good than it took.
 const SHARE: u32 = 20;
 /// For how many sets of kinds places are kept; a process has as many as it has servers, if they

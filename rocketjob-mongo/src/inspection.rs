@@ -1,11 +1,14 @@
 //! [`InspectStore`] for a database: the server, the replica set, our collections and indexes.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
 use bson::{Document, doc};
 use futures_util::TryStreamExt;
-use mongodb::{Database, IndexModel, error::Error as DriverError};
+use mongodb::{Database, IndexModel, error::Error as DriverError, options::Acknowledgment};
 use rocketjob_core::{
-    Clock, InspectStore, Inspection, JobStore, Result, SystemClock, whole_number,
+    Clock, Finding, InspectStore, Inspection, JobDocument, JobSet, JobStore, Result, SetAside,
+    Severity, Subject, SystemClock, whole_number,
 };
 
 use crate::{error, schema, store::MongoStore};
@@ -22,26 +25,87 @@ impl InspectStore for MongoStore {
         let build = command("buildInfo").await.map_err(failed)?;
         let topology = Topology::new(&command("hello").await.map_err(failed)?);
         let version = build.get_str("version").unwrap_or("(no version)");
-        let mut problems: Vec<_> = old_version(&build).into_iter().collect();
-        problems.extend(topology.problem());
-        problems.extend(layout(database).await.map_err(failed)?);
+        let mut findings: Vec<_> = old_version(&build).into_iter().collect();
+        findings.extend(topology.finding());
+        findings.extend(self.careless_writes(&topology).await);
+        findings.extend(layout(database).await.map_err(failed)?);
         Ok(Inspection {
             product: format!("MongoDB {version}"),
             topology: topology.to_text(),
             durability: topology.durability().into(),
             clock_offset: self.now().duration_since(SystemClock.now()),
-            problems,
+            findings,
         })
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.count_jobs_in(set, at_most).await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.first_ready_job(kind, &priorities).await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.undecodable_jobs(at_most).await
     }
 }
 
-fn old_version(build: &Document) -> Option<String> {
+impl MongoStore {
+    /// Whether others who write with the defaults can lose what was acknowledged. What we write
+    /// says for itself when it counts.
+    async fn careless_writes(&self, topology: &Topology) -> Option<Finding> {
+        if matches!(topology, Topology::Standalone) {
+            return None;
+        }
+        let of_url = self
+            .database()
+            .write_concern()
+            .and_then(|concern| concern.w.clone());
+        let by_one = |w: &Acknowledgment| matches!(w, Acknowledgment::Nodes(0 | 1));
+        let whose = if of_url.as_ref().is_some_and(by_one) {
+            "the URL or client says"
+        } else {
+            let command = doc! { "getDefaultRWConcern": 1 };
+            let admin = self.client().database("admin");
+            // A user may not be allowed to ask, and not every server can tell.
+            let defaults = admin.run_command(command).await.ok()?;
+            let w = defaults
+                .get_document("defaultWriteConcern")
+                .ok()?
+                .get("w")?;
+            if whole_number(w)? > 1 {
+                return None;
+            }
+            "the cluster's default is"
+        };
+        Some(Finding::new(
+            Severity::Warning,
+            Subject::WriteConcern,
+            format!(
+                "{whose} `w: 1`: what the program's own collections and servers of the original write may be lost in a failover (our own jobs are written with `w: \"majority\"` whatever is said)"
+            ),
+            "use `w=majority`, in the URL or by `setDefaultRWConcern`",
+        ))
+    }
+}
+
+fn old_version(build: &Document) -> Option<Finding> {
     let numbers = build.get_array("versionArray").ok()?;
     let numbers: Vec<i64> = numbers.iter().filter_map(whole_number).collect();
     let [oldest, minor] = OLDEST;
     (numbers.as_slice() < &OLDEST).then(|| {
         let version = build.get_str("version").unwrap_or_default();
-        format!("MongoDB {version} is too old: update it to {oldest}.{minor} or newer")
+        Finding::new(
+            Severity::Error,
+            Subject::Version,
+            format!("MongoDB {version} is too old"),
+            format!("update it to {oldest}.{minor} or newer"),
+        )
     })
 }
 
@@ -102,44 +166,53 @@ impl Topology {
         }
     }
 
-    /// Whether writes wait for a majority that is not there as soon as one member is down.
-    fn problem(&self) -> Option<String> {
-        let Self::ReplicaSet {
-            name,
-            members,
-            arbiters,
-        } = self
-        else {
-            return None;
+    /// Whether one server that is down is one too many, although it need not be.
+    fn finding(&self) -> Option<Finding> {
+        let (name, members, arbiters) = match self {
+            Self::Standalone => return Some(standalone()),
+            Self::Sharded => return None,
+            Self::ReplicaSet {
+                name,
+                members,
+                arbiters,
+            } => (name, members, arbiters),
         };
         let majority = (members + arbiters) / 2 + 1;
         (*arbiters > 0 && *members <= majority).then(|| {
-            format!(
-                "the replica set {name} has {members} members with data, and {majority} of them must confirm each write: as soon as one is down, work stands still; replace the arbiter by a member with data"
+            Finding::new(
+                Severity::Warning,
+                Subject::Topology,
+                format!("the replica set {name} has {members} members with data, and {majority} of them must confirm each write: as soon as one is down, work stands still"),
+                "replace the arbiter by a member with data",
             )
         })
     }
 }
 
+fn standalone() -> Finding {
+    Finding::new(
+        Severity::Warning,
+        Subject::Topology,
+        "MongoDB runs standalone: nothing takes over when it is down, it has no transactions, and since it tells nobody of changes, idle servers poll twice a second",
+        "make it a replica set, of one member to begin with: start it with `--replSet rs0` and run `rs.initiate()`",
+    )
+}
+
 /// What our collections and indexes lack.
-async fn layout(database: &Database) -> Result<Vec<String>, DriverError> {
-    let mut problems = Vec::new();
+async fn layout(database: &Database) -> Result<Vec<Finding>, DriverError> {
+    let mut findings = Vec::new();
     for (collection, wanted) in [
         (schema::JOBS, schema::indexes()),
         (schema::SERVERS, vec![schema::server_name()]),
     ] {
         let found = list(database, doc! { "listIndexes": collection }).await?;
-        let differences = wanted.iter().map(|wanted| difference(wanted, &found));
-        problems.extend(
-            differences
-                .flatten()
-                .map(|difference| format!("{collection}: {difference}")),
-        );
+        let differences = wanted.iter();
+        findings.extend(differences.filter_map(|wanted| difference(collection, wanted, &found)));
     }
     let events = doc! { "listCollections": 1, "filter": { "name": schema::EVENTS } };
     let events = list(database, events).await?;
-    problems.extend(uncapped(events.first()));
-    Ok(problems)
+    findings.extend(uncapped(events.first()));
+    Ok(findings)
 }
 
 /// What a command lists; nothing of a collection that is not there.
@@ -152,13 +225,16 @@ async fn list(database: &Database, command: Document) -> Result<Vec<Document>, D
 }
 
 /// In what the index that stands under the name of `wanted` differs from it.
-fn difference(wanted: &IndexModel, found: &[Document]) -> Option<String> {
+fn difference(collection: &str, wanted: &IndexModel, found: &[Document]) -> Option<Finding> {
     let options = wanted.options.as_ref()?;
     let name = options.name.as_deref()?;
     let named = |index: &&Document| index.get_str("name").is_ok_and(|found| found == name);
     let Some(index) = found.iter().find(named) else {
-        return Some(format!(
-            "the index `{name}` is missing: start a server, which creates it"
+        return Some(Finding::new(
+            Severity::Error,
+            Subject::Index,
+            format!("{collection}: the index `{name}` is missing"),
+            "start a server, which creates it",
         ));
     };
     let is_ours = index
@@ -168,8 +244,11 @@ fn difference(wanted: &IndexModel, found: &[Document]) -> Option<String> {
             == options.partial_filter_expression.as_ref()
         && index.get_bool("unique").unwrap_or(false) == options.unique.unwrap_or(false);
     (!is_ours).then(|| {
-        format!(
-            "the index `{name}` is another one than ours: drop it, and start a server, which creates it"
+        Finding::new(
+            Severity::Error,
+            Subject::Index,
+            format!("{collection}: the index `{name}` is another one than ours"),
+            "drop it, and start a server, which creates it",
         )
     })
 }
@@ -186,20 +265,28 @@ fn directions(keys: &Document) -> Vec<(&str, Option<f64>)> {
         .collect()
 }
 
-fn uncapped(events: Option<&Document>) -> Option<String> {
+fn uncapped(events: Option<&Document>) -> Option<Finding> {
     let collection = schema::EVENTS;
     let Some(events) = events else {
-        return Some(format!(
-            "{collection} is missing: start a server, which creates it"
+        return Some(Finding::new(
+            Severity::Warning,
+            Subject::Index,
+            format!("{collection} is missing"),
+            "start a server, which creates it",
         ));
     };
     let is_capped = events
         .get_document("options")
         .is_ok_and(|options| options.get_bool("capped").unwrap_or(false));
     (!is_capped).then(|| {
-        format!(
-            "{collection} is not capped, so that all events stay in it: run `db.runCommand({{ convertToCapped: \"{collection}\", size: {} }})`",
-            schema::EVENTS_SIZE
+        Finding::new(
+            Severity::Warning,
+            Subject::Index,
+            format!("{collection} is not capped, so that all events stay in it"),
+            format!(
+                "run `db.runCommand({{ convertToCapped: \"{collection}\", size: {} }})`",
+                schema::EVENTS_SIZE
+            ),
         )
     })
 }
@@ -212,6 +299,7 @@ mod tests {
     fn a_version_that_is_too_old_is_told() {
         let build = |version: &str, numbers: [i32; 4]| {
             old_version(&doc! { "version": version, "versionArray": numbers.to_vec() })
+                .map(|finding| finding.to_string())
         };
         let problem = build("4.2.25", [4, 2, 25, 0]).unwrap();
         assert!(
@@ -229,15 +317,15 @@ mod tests {
         };
         let three = set(&["a:1", "b:1", "c:1"], &[]);
         assert_eq!(three.to_text(), "replica set rs0 of 3 members");
-        assert_eq!(three.problem(), None);
+        assert_eq!(three.finding(), None);
         assert_eq!(set(&["a:1"], &[]).to_text(), "replica set rs0 of 1 member");
         let arbitrated = set(&["a:1", "b:1"], &["c:1"]);
         assert_eq!(
             arbitrated.to_text(),
             "replica set rs0 of 2 members and 1 arbiter"
         );
-        assert!(arbitrated.problem().unwrap().contains("one is down"));
-        assert_eq!(set(&["a:1", "b:1", "c:1", "d:1"], &["e:1"]).problem(), None);
+        assert!(arbitrated.finding().unwrap().what.contains("one is down"));
+        assert_eq!(set(&["a:1", "b:1", "c:1", "d:1"], &["e:1"]).finding(), None);
         assert_eq!(
             Topology::new(&doc! { "msg": "isdbgrid" }),
             Topology::Sharded

@@ -150,6 +150,11 @@ pub(crate) async fn create(database: &Database) -> Result<(), DriverError> {
         .await?;
     let servers: Collection<Document> = database.collection(SERVERS);
     servers.create_index(server_name()).await?;
+    create_events(database).await
+}
+
+/// Creates the collection of events, unless it is there, whatever it is.
+pub(crate) async fn create_events(database: &Database) -> Result<(), DriverError> {
     let events = database
         .create_collection(EVENTS)
         .capped(true)

@@ -28,12 +28,15 @@ const STATE: &str = "state";
 const HEARTBEAT: &str = "heartbeat";
 const UPDATED_AT: &str = "updated_at";
 const WORKERS: &str = "workers";
-/// Ours; the original ignores it, as it does the three below.
+/// Ours; the original ignores it, as it does all below.
 const COUNTER: &str = "counter";
 /// In milliseconds.
 const LEASE: &str = "lease";
 const VERSION: &str = "version";
 const DEFINITIONS: &str = "definitions";
+const FILTER: &str = "filter";
+/// In milliseconds.
+const POLL_INTERVAL: &str = "poll_interval";
 
 impl MongoStore {
     fn server_documents(&self) -> Collection<Document> {
@@ -173,7 +176,13 @@ fn encode(server: &ServerDocument) -> Result<Document> {
         document.insert(STARTED_AT, date(started_at));
     }
     if let Some(lease) = server.lease {
-        document.insert(LEASE, i64::try_from(lease.as_millis()).unwrap_or(i64::MAX));
+        document.insert(LEASE, milliseconds(lease));
+    }
+    if let Some(filter) = &server.filter {
+        document.insert(FILTER, serialize_to_bson(filter).map_err(error::unusable)?);
+    }
+    if let Some(interval) = server.poll_interval {
+        document.insert(POLL_INTERVAL, milliseconds(interval));
     }
     if let Some(heartbeat) = server.heartbeat {
         let beat = doc! {
@@ -218,14 +227,23 @@ fn read(document: &Document) -> Option<ServerDocument> {
                 counter: count(beat, COUNTER),
             })
         }),
-        lease: document
-            .get(LEASE)
-            .and_then(whole_number)
-            .and_then(|lease| u64::try_from(lease).ok())
-            .map(Duration::from_millis),
+        lease: duration(document, LEASE),
         version: document.get_str(VERSION).unwrap_or_default().to_owned(),
         definitions: definitions(document),
+        filter: document
+            .get(FILTER)
+            .and_then(|filter| deserialize_from_bson(filter.clone()).ok()),
+        poll_interval: duration(document, POLL_INTERVAL),
     })
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn duration(document: &Document, field: &str) -> Option<Duration> {
+    let milliseconds = document.get(field).and_then(whole_number)?;
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
 fn count<N: TryFrom<i64> + Default>(document: &Document, field: &str) -> N {

@@ -22,6 +22,7 @@ use crate::{
     bell::Ear,
     clock::ServerClock,
     error,
+    event_ear::EventEar,
     frontier::{Frontiers, first_of_kinds},
     schema,
 };
@@ -43,6 +44,7 @@ struct Shared {
     clock: ServerClock,
     ids: IdSource,
     ear: Ear,
+    event_ear: EventEar,
     openings: Openings,
     frontiers: Frontiers,
 }
@@ -103,6 +105,7 @@ impl MongoStore {
             clock,
             ids: IdSource::new(),
             ear: Ear::new(),
+            event_ear: EventEar::new(),
             openings: Openings::new(),
             frontiers: Frontiers::default(),
         })))
@@ -136,6 +139,10 @@ impl MongoStore {
 
     pub(crate) fn frontiers(&self) -> &Frontiers {
         &self.0.frontiers
+    }
+
+    pub(crate) fn event_ear(&self) -> &EventEar {
+        &self.0.event_ear
     }
 
     /// Tells all in this process who wait for work that jobs have been changed.
@@ -192,6 +199,7 @@ impl JobStore for MongoStore {
     }
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
+        self.event_ear().claims();
         self.claim_jobs(request).await
     }
 

@@ -3,6 +3,7 @@
 use bson::{RawDocumentBuf, oid::ObjectId};
 use mongodb::{ClientSession, Collection};
 use rocketjob_core::{Error, Job, JobDocument, NewJob, Result, name};
+use tracing::{Instrument as _, field};
 
 use crate::{error, insert::encoded, schema, store::MongoStore};
 
@@ -91,10 +92,15 @@ pub trait CreateJobIn<T: Job>: Into<NewJob<T>> {
     /// # Errors
     /// As [`MongoStore::insert_in`], and [`Error::Invalid`] when a rule is broken.
     async fn create_in(self, store: &MongoStore, session: &mut ClientSession) -> Result<ObjectId> {
-        let job = self.into().prepare(store)?;
-        let id = job.id();
-        store.insert_in(session, vec![job]).await?;
-        Ok(id)
+        let span = tracing::info_span!("enqueue", kind = T::DEFINITION.kind, id = field::Empty);
+        let insert = async {
+            let job = self.into().prepare(store)?;
+            let id = job.id();
+            span.record("id", field::display(id));
+            store.insert_in(session, vec![job]).await?;
+            Ok(id)
+        };
+        insert.instrument(span.clone()).await
     }
 }
 

@@ -7,7 +7,7 @@ use mongodb::Collection;
 use rocketjob_core::Store;
 use rocketjob_mongo::MongoStore;
 use rocketjob_testing::{
-    Harness,
+    Harness, Loss,
     mongod::{TestDatabase, database},
 };
 
@@ -61,6 +61,22 @@ impl Harness for Mongo {
 
     async fn raw(&self, id: ObjectId) -> Option<Document> {
         self.jobs().find_one(doc! { "_id": id }).await.unwrap()
+    }
+
+    async fn lose_events(&self, loss: Loss) {
+        let database = self.store.database();
+        let events = database.collection::<Document>("rocket_job.events");
+        match loss {
+            Loss::Emptied => {
+                events.delete_many(doc! {}).await.unwrap();
+            }
+            Loss::Dropped => events.drop().await.unwrap(),
+            Loss::Recreated => {
+                events.drop().await.unwrap();
+                // Who listens may be faster.
+                let _ = database.create_collection("rocket_job.events").await;
+            }
+        }
     }
 
     async fn finish(self) {

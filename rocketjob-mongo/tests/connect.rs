@@ -17,7 +17,7 @@ use mongodb::{
 use parking_lot::Mutex;
 use rocketjob_core::{
     Change, Error, EventStore, Filter, Guard, InspectStore, JobStore, Patch, ServerDocument,
-    ServerState, ServerStore, State, Store,
+    ServerState, ServerStore, State, Store, Subject,
 };
 use rocketjob_mongo::MongoStore;
 use rocketjob_testing::{
@@ -122,7 +122,7 @@ async fn a_database_as_it_should_be_has_no_problems() {
     let database = database("connect::a_database_as_it_should_be_has_no_problems").await;
     let store = MongoStore::connect(database.url()).await.unwrap();
     let inspection = store.inspect().await.unwrap();
-    assert_eq!(inspection.problems, Vec::<String>::new());
+    assert_eq!(inspection.problems(), Vec::<String>::new());
     assert!(inspection.product.starts_with("MongoDB "), "{inspection:?}");
     assert!(
         inspection.topology.starts_with("replica set ")
@@ -167,10 +167,10 @@ async fn what_became_of_indexes_and_events_is_named() {
         ]
         .map(ToOwned::to_owned)
     };
-    let problems = store.inspect().await.unwrap().problems;
+    let problems = store.inspect().await.unwrap().problems();
     assert_begin(&problems, &expected("rocket_job.events is missing"));
     own.create_collection("rocket_job.events").await.unwrap();
-    let problems = store.inspect().await.unwrap().problems;
+    let problems = store.inspect().await.unwrap().problems();
     assert_begin(&problems, &expected("rocket_job.events is not capped"));
 
     // What is told to do about it helps.
@@ -181,7 +181,7 @@ async fn what_became_of_indexes_and_events_is_named() {
         .await
         .unwrap();
     assert_eq!(
-        again.inspect().await.unwrap().problems,
+        again.inspect().await.unwrap().problems(),
         Vec::<String>::new()
     );
     database.drop().await;
@@ -342,7 +342,11 @@ async fn a_server_alone_will_do() {
         inspection.topology.starts_with("standalone"),
         "{inspection:?}"
     );
-    assert_eq!(inspection.problems, Vec::<String>::new());
+    let [standalone] = inspection.findings.as_slice() else {
+        panic!("{inspection:?}");
+    };
+    assert_eq!(standalone.subject, Subject::Topology);
+    assert!(standalone.remedy.contains("--replSet"), "{standalone}");
 }
 
 #[tokio::test]
@@ -394,6 +398,8 @@ fn server(store: &(impl JobStore + ?Sized)) -> ServerDocument {
         lease: None,
         version: "0.1.0".into(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
 

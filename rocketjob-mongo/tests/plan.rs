@@ -12,8 +12,8 @@ use bson::{Document, doc, oid::ObjectId};
 use futures_util::TryStreamExt;
 use mongodb::{Database, options::WriteConcern};
 use rocketjob_core::{
-    Change, ClaimToken, Cursor, Filter, Guard, JobDocument, Limit, Patch, Query, ReadFrom, Settled,
-    State, Store, date, name, whole_number,
+    ALL_PRIORITIES, COUNTED, Change, ClaimToken, Cursor, Filter, Guard, JobDocument, JobSet, Limit,
+    Patch, Query, ReadFrom, Settled, State, Store, date, name, whole_number,
 };
 use rocketjob_mongo::MongoStore;
 use rocketjob_testing::{Claimer, FieldLimits, Wanted, claim_of, job, mongod::database};
@@ -149,6 +149,7 @@ async fn no_hot_query_costs_more_in_a_long_queue() {
     settlements(&mut profiler, &store).await;
     holds(&mut profiler, &store).await;
     lists(&mut profiler, &store, server).await;
+    sets(&mut profiler, &store).await;
     sees_a_bad_plan(&mut profiler, &store).await;
     assert!(profiler.problems.is_empty(), "{:#?}", profiler.problems);
     database.drop().await;
@@ -322,6 +323,38 @@ async fn lists(profiler: &mut Profiler, store: &Store, server: ObjectId) {
         .await
         .unwrap()
         .unwrap();
+}
+
+/// What people and metrics ask for.
+async fn sets(profiler: &mut Profiler, store: &Store) {
+    const MOST: u64 = 500;
+    let kinds: Vec<_> = (0..KINDS).map(kind).collect();
+    let middle = store.next_id();
+    for (set, expected) in [
+        (JobSet::ready(kinds.clone(), ALL_PRIORITIES), MOST),
+        (JobSet::ready(kinds.clone(), 26..=50), MOST),
+        // Those that were released.
+        (JobSet::ready(kinds.clone(), 1..=10), COUNT as u64),
+        (JobSet::ahead_of(kinds, 50, middle), MOST),
+        (JobSet::Held(Limit::hold("front")), MOST),
+        (JobSet::State(State::Queued), MOST),
+        (JobSet::State(State::Running), MOST),
+        (JobSet::State(State::Failed), MOST),
+    ] {
+        let what = format!("count {set:.40?}");
+        // A scan of several kinds looks at one key of each more.
+        let most = usize::try_from(MOST).unwrap() + 2 * KINDS + 2;
+        let counted = profiler.check(&what, most, store.count_set(&set, MOST));
+        assert_eq!(counted.await.unwrap(), expected, "{what}");
+    }
+    let first = store.first_ready("Kind3", 26..=75);
+    let first = profiler.check("first ready", 10, first).await.unwrap();
+    assert_eq!(first.unwrap().kind(), "Kind3");
+    // A thousand from each end, and the last failed ones.
+    let failed = usize::try_from(COUNTED).unwrap();
+    let found = store.undecodable(10);
+    let found = profiler.check("undecodable", failed, found).await.unwrap();
+    assert_eq!(found, []);
 }
 
 /// What finds nothing wrong must be able to.

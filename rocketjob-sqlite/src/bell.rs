@@ -28,6 +28,12 @@ use tokio::task::spawn_blocking;
 /// The file is touched this seldom under load: each touch wakes every process that listens.
 const REST: Duration = Duration::from_millis(2);
 
+/// What the name of the file for jobs ends with.
+pub(crate) const JOBS: &str = "-bell";
+/// What the name of the file for events ends with: a busy queue must not wake those who wait for
+/// them.
+pub(crate) const EVENTS: &str = "-events-bell";
+
 /// The bell of one store, in this process and through the file.
 #[derive(Debug)]
 pub(crate) struct Ear {
@@ -48,10 +54,10 @@ struct Touched {
 }
 
 impl Ear {
-    /// The bell of the database at `path`.
-    pub(crate) fn new(path: &Path) -> Self {
+    /// The bell of the database at `path`; `suffix` makes the name of its file.
+    pub(crate) fn new(path: &Path, suffix: &str) -> Self {
         let mut file = path.as_os_str().to_owned();
-        file.push("-bell");
+        file.push(suffix);
         Self {
             bell: Arc::default(),
             database: path.to_owned(),

@@ -1,14 +1,21 @@
 //! [`EventStore`] in SQLite: the position in the table is the order of publication.
+//!
+//! Positions begin anew when somebody drops the table. So a cursor also knows the id of the event at
+//! its position, and where another one stands there, all that there is is new.
+
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use bson::{Document, doc};
+use bson::{Document, doc, oid::ObjectId};
 use jiff::Timestamp;
-use rocketjob_core::{Error, Event, EventCursor, EventStore, Result, whole_number};
-use rusqlite::params;
+use rocketjob_core::{Bells, Error, Event, EventCursor, EventStore, News, Result, whole_number};
+use rusqlite::{Connection, OptionalExtension, params};
+use tokio::task::spawn_blocking;
 
-use crate::{error::Failure, hold::count, row::object_id, store::SqliteStore};
+use crate::{error::Failure, hold::count, row::object_id, sql, store::SqliteStore};
 
 const POSITION: &str = "position";
+const ID: &str = "id";
 /// Events are kept for subscribers that are behind: this many, and for this long.
 const KEPT: i64 = 10_000;
 const KEPT_MILLISECONDS: i64 = 60 * 60 * 1000;
@@ -21,6 +28,9 @@ impl EventStore for SqliteStore {
         let event = event.clone();
         let now = self.time().as_millisecond();
         self.write(move |session| {
+            if !exists(session.connection())? {
+                session.connection().execute_batch(sql::CREATE_EVENTS)?;
+            }
             // Repeated with the same id, it is published once.
             session
                 .prepare(
@@ -43,46 +53,126 @@ impl EventStore for SqliteStore {
                 .execute(params![KEPT, REMOVED_AT_ONCE, now - KEPT_MILLISECONDS])?;
             Ok(())
         })
-        .await
+        .await?;
+        let ear = Arc::clone(self.event_ear());
+        let rung = spawn_blocking(move || {
+            ear.ring(News::READY);
+            ear.rest();
+        });
+        // The event is published: those who were not woken find it by looking for it.
+        let _ = rung.await;
+        Ok(())
     }
 
     async fn event_end(&self) -> Result<EventCursor> {
-        let position = self
-            .read(|connection| {
-                Ok(connection
-                    .prepare_cached("SELECT ifnull(max(position), 0) FROM events")?
-                    .query_row([], |row| row.get(0))?)
-            })
-            .await?;
-        Ok(cursor(position))
+        self.read(|connection| {
+            if !exists(connection)? {
+                return Ok(Place::BEGINNING.cursor());
+            }
+            let last = connection
+                .prepare_cached("SELECT position, id FROM events ORDER BY position DESC LIMIT 1")?
+                .query_row([], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?)))
+                .optional()?;
+            let place = last.map_or(Place::BEGINNING, |(position, id)| Place {
+                position,
+                id: object_id(&id),
+            });
+            Ok(place.cursor())
+        })
+        .await
     }
 
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
-        let after = after
-            .0
-            .get(POSITION)
-            .and_then(whole_number)
-            .ok_or_else(|| Error::configuration("the event cursor is not of this store"))?;
+        let after = Place::read(after)?;
         self.read(move |connection| {
+            let mut place = after;
+            if !exists(connection)? {
+                return Ok((Vec::new(), place.cursor()));
+            }
+            let start = place.start(connection)?;
             let mut statement = connection.prepare_cached(
                 "SELECT position, id, name, action, parameters, created_at FROM events \
                  WHERE position > ?1 ORDER BY position LIMIT ?2",
             )?;
-            let mut rows = statement.query(params![after, count(limit)])?;
+            let mut rows = statement.query(params![start, count(limit)])?;
             let mut events = Vec::new();
-            let mut position = after;
             while let Some(row) = rows.next()? {
-                position = row.get(0)?;
-                events.push(read(row)?);
+                let event = read(row)?;
+                place = Place {
+                    position: row.get(0)?,
+                    id: Some(event.id),
+                };
+                events.push(event);
             }
-            Ok((events, cursor(position)))
+            Ok((events, place.cursor()))
         })
         .await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.event_ear().rung().ready
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.event_ear().wait(Bells::of_ready(known)).await.ready
+    }
+
+    fn hears_events(&self) -> bool {
+        self.event_ear().hears_others()
+    }
 }
 
-fn cursor(position: i64) -> EventCursor {
-    EventCursor(doc! { POSITION: position })
+/// Whether nobody has dropped the table.
+fn exists(connection: &Connection) -> Result<bool, Failure> {
+    let mut statement = connection
+        .prepare_cached("SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'events'")?;
+    Ok(statement.exists([])?)
+}
+
+/// What a cursor says: the last event that was read.
+#[derive(Clone, Copy)]
+struct Place {
+    position: i64,
+    id: Option<ObjectId>,
+}
+
+impl Place {
+    const BEGINNING: Self = Self {
+        position: 0,
+        id: None,
+    };
+
+    fn read(cursor: &EventCursor) -> Result<Self> {
+        let position = cursor.0.get(POSITION).and_then(whole_number);
+        Ok(Self {
+            position: position
+                .ok_or_else(|| Error::configuration("the event cursor is not of this store"))?,
+            id: cursor.0.get_object_id(ID).ok(),
+        })
+    }
+
+    fn cursor(self) -> EventCursor {
+        let mut cursor = doc! { POSITION: self.position };
+        cursor.extend(self.id.map(|id| (ID.to_owned(), id.into())));
+        EventCursor(cursor)
+    }
+
+    /// Behind which position to read on.
+    fn start(self, connection: &Connection) -> Result<i64, Failure> {
+        let found: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT id FROM events WHERE position = ?1")?
+            .query_row([self.position], |row| row.get(0))
+            .optional()?;
+        let is_ours = if let Some(found) = found {
+            self.id.is_none_or(|id| object_id(&found) == Some(id))
+        } else {
+            // It was removed for its age, or with all others.
+            connection
+                .prepare_cached("SELECT 1 FROM events WHERE position > ?1 LIMIT 1")?
+                .exists([self.position])?
+        };
+        Ok(if is_ours { self.position } else { 0 })
+    }
 }
 
 fn read(row: &rusqlite::Row<'_>) -> Result<Event, Failure> {

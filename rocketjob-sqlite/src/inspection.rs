@@ -1,10 +1,17 @@
 //! [`InspectStore`] for a file.
 
+use std::ops::RangeInclusive;
+
 use async_trait::async_trait;
-use rocketjob_core::{Clock, InspectStore, Inspection, JobStore, Result, SystemClock};
+use rocketjob_core::{
+    Clock, Finding, InspectStore, Inspection, JobDocument, JobSet, JobStore, Result, SetAside,
+    Severity, Subject, SystemClock,
+};
 use rusqlite::Connection;
 
-use crate::{error::Failure, options::SCHEME, schema, store::SqliteStore};
+use crate::{
+    error::Failure, job_set, options::SCHEME, schema, session::Session, store::SqliteStore,
+};
 
 #[async_trait]
 impl InspectStore for SqliteStore {
@@ -13,17 +20,19 @@ impl InspectStore for SqliteStore {
         let clock_offset = self.time().duration_since(SystemClock.now());
         self.read(move |connection| {
             let path = address.strip_prefix(SCHEME).unwrap_or(&address);
-            let mut problems = Vec::new();
+            let mut findings = Vec::new();
             let journal: String = pragma(connection, "journal_mode")?;
             if journal != "wal" {
-                problems.push(format!(
-                    "`{path}` is in journal mode {journal}, in which readers and writers wait for each other: end the program that changed it, and open the file again"
+                findings.push(Finding::new(
+                    Severity::Warning,
+                    Subject::Topology,
+                    format!("`{path}` is in journal mode {journal}, in which readers and writers wait for each other"),
+                    "end the program that changed it, and open the file again",
                 ));
             }
             let (durability, problem) = durability(pragma(connection, "synchronous")?);
-            problems.extend(problem.map(ToOwned::to_owned));
-            let differences = schema::differences(connection)?;
-            problems.extend(differences.iter().map(|difference| format!("`{path}`: {difference}")));
+            findings.extend(problem);
+            findings.extend(schema::differences(connection, path)?);
             let pages: i64 = pragma(connection, "page_count")?;
             let page_size: i64 = pragma(connection, "page_size")?;
             let mebibytes = pages * page_size / (1 << 20) + 1;
@@ -35,10 +44,33 @@ impl InspectStore for SqliteStore {
                 ),
                 durability: durability.into(),
                 clock_offset,
-                problems,
+                findings,
             })
         })
         .await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        let set = set.clone();
+        self.read(move |connection| job_set::count(&Session::new(connection), &set, at_most))
+            .await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        let kind = kind.to_owned();
+        self.read(move |connection| {
+            job_set::first_ready(&Session::new(connection), &kind, &priorities)
+        })
+        .await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.read(move |connection| job_set::undecodable(&Session::new(connection), at_most))
+            .await
     }
 }
 
@@ -47,11 +79,16 @@ fn pragma<T: rusqlite::types::FromSql>(connection: &Connection, name: &str) -> R
 }
 
 /// When a write counts as made, and what is wrong with that.
-fn durability(synchronous: i64) -> (&'static str, Option<&'static str>) {
+fn durability(synchronous: i64) -> (&'static str, Option<Finding>) {
     match synchronous {
         0 => (
             "acknowledged at once, and on the disk at some time (synchronous=off)",
-            Some("a power cut may damage the file: open it with synchronous=full"),
+            Some(Finding::new(
+                Severity::Warning,
+                Subject::WriteConcern,
+                "a power cut may damage the file",
+                "open it with synchronous=full",
+            )),
         ),
         1 => (
             "acknowledged by the operating system; a power cut may take the last moments (synchronous=normal)",

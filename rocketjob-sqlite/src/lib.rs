@@ -28,6 +28,7 @@ mod event;
 mod find;
 mod hold;
 mod inspection;
+mod job_set;
 mod options;
 #[cfg(test)]
 mod plan;

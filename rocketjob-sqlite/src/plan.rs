@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bson::{Document, doc, oid::ObjectId};
 use rocketjob_core::{
-    Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, JobDocument, JobStore, Limit, Limits,
-    ManualClock, NoLimits, Patch, Query, ReadFrom, State,
+    ALL_PRIORITIES, Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, InspectStore,
+    JobDocument, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query, ReadFrom,
+    State,
 };
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -347,6 +348,49 @@ async fn a_walk_reads_each_job_once() {
         costs.push(large.watch.steps());
     }
     assert_about_equal(costs[0] * 4, costs[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sets_are_counted_in_their_indexes() {
+    const MOST: u64 = 1_000;
+    let large = Large::new().await;
+    large.fill(200_000, 20);
+    let kinds: Vec<String> = (0..20).map(|n| format!("Kind{n:03}")).collect();
+    let middle = ObjectId::from_bytes(*b"000000100000");
+    for (set, index) in [
+        (JobSet::ready(kinds.clone(), ALL_PRIORITIES), "jobs_ready"),
+        (JobSet::ready(kinds.clone(), 1..=50), "jobs_ready"),
+        (JobSet::ahead_of(kinds, 60, middle), "jobs_ready"),
+        (JobSet::Held("limit:slow".into()), "jobs_waiting"),
+        (JobSet::State(State::Running), "jobs_claimed"),
+        (JobSet::State(State::Failed), "jobs_stopped"),
+        (JobSet::State(State::Queued), "jobs_"),
+    ] {
+        large.watch.reset();
+        let counted = large.store.count_set(&set, MOST).await.unwrap();
+        assert_eq!(counted, MOST, "{set:?}");
+        let steps = large.watch.steps();
+        assert!(steps < 60 * MOST, "{steps} steps for {set:?}");
+        for (sql, lines) in large.plans() {
+            let from_index =
+                |line: &&String| line.contains("USING ") && line.contains("INDEX jobs_");
+            let used = lines.iter().find(from_index);
+            assert!(
+                used.is_some_and(|line| line.contains(index)),
+                "{lines:?}\n  in {sql}"
+            );
+        }
+    }
+    large.watch.reset();
+    let first = large.store.first_ready("Kind003", 26..=75).await.unwrap();
+    assert_eq!(first.unwrap().kind(), "Kind003");
+    large.assert_uses(&["jobs_ready"], None);
+    large.watch.reset();
+    let found = large.store.undecodable(10).await.unwrap();
+    // Jobs that have failed without a word are sound.
+    assert_eq!(found, []);
+    let (all, steps) = (200_000, large.watch.steps());
+    assert!(steps < all * 5, "{steps} steps");
 }
 
 fn assert_about_equal(left: u64, right: u64) {

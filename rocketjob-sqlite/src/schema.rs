@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use rocketjob_core::Error;
+use rocketjob_core::{Error, Finding, Severity, Subject};
 use rusqlite::Connection;
 
 use crate::{
@@ -79,7 +79,7 @@ fn version(connection: &Connection, path: &Path) -> Result<usize, Error> {
 }
 
 /// What was made of our tables and indexes since the file was opened, and how to mend it.
-pub(crate) fn differences(connection: &Connection) -> Result<Vec<String>, Failure> {
+pub(crate) fn differences(connection: &Connection, file: &str) -> Result<Vec<Finding>, Failure> {
     let ours = Connection::open_in_memory()?;
     for migration in MIGRATIONS {
         ours.execute_batch(migration)?;
@@ -89,15 +89,23 @@ pub(crate) fn differences(connection: &Connection) -> Result<Vec<String>, Failur
         .into_iter()
         .filter_map(|(name, (kind, sql))| match found.get(&name) {
             Some((_, found)) if *found == sql => None,
-            Some(_) if kind == "index" => Some(format!(
-                "the {kind} `{name}` is not as it should be: run `DROP INDEX {name}; {sql}`"
+            Some(_) => Some(Finding::new(
+                Severity::Error,
+                Subject::Index,
+                format!("`{file}`: the {kind} `{name}` is not as it should be"),
+                match kind.as_str() {
+                    "index" => format!("run `DROP INDEX {name}; {sql}`"),
+                    _ => format!("copy its rows into one made by `{sql}`"),
+                },
             )),
-            None if kind == "index" => Some(format!("the {kind} `{name}` is missing: run `{sql}`")),
-            Some(_) => Some(format!(
-                "the {kind} `{name}` is not as it should be: copy its rows into one made by `{sql}`"
-            )),
-            None => Some(format!(
-                "the {kind} `{name}` is missing: restore the file from a backup"
+            None => Some(Finding::new(
+                Severity::Error,
+                Subject::Index,
+                format!("`{file}`: the {kind} `{name}` is missing"),
+                match kind.as_str() {
+                    "index" => format!("run `{sql}`"),
+                    _ => "restore the file from a backup".to_owned(),
+                },
             )),
         });
     Ok(differences.collect())
@@ -143,7 +151,7 @@ mod tests {
             let store = SqliteStore::open(&path).await.unwrap();
             let found = store.next_claim("").await.unwrap().unwrap();
             assert_eq!(found.kind(), "Mail");
-            let problems = store.inspect().await.unwrap().problems;
+            let problems = store.inspect().await.unwrap().problems();
             assert_eq!(problems, Vec::<String>::new(), "layout {version}");
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bson::oid::ObjectId;
+use bson::{Bson, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
     Error, Heartbeat, PublishedDefinition, Result, ServerDocument, ServerState, ServerStore,
@@ -16,10 +16,15 @@ use crate::{error::Failure, row::object_id, store::SqliteStore};
 const SELECT: &str = "SELECT id, name, max_workers, started_at, state, updated_at, workers, \
                       counter, version, definitions, lease FROM servers";
 
-/// The definitions as one document.
+/// What a server publishes, as one document.
 #[derive(Serialize, Deserialize)]
-struct Definitions {
+struct Published {
     definitions: Vec<PublishedDefinition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filter: Option<Bson>,
+    /// In milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    poll_interval: Option<i64>,
 }
 
 #[async_trait]
@@ -29,8 +34,14 @@ impl ServerStore for SqliteStore {
         let name = server.name.clone();
         let is_mine = self
             .write(move |session| {
-                let definitions = bson::serialize_to_vec(&Definitions {
+                let definitions = bson::serialize_to_vec(&Published {
                     definitions: server.definitions,
+                    filter: server
+                        .filter
+                        .as_ref()
+                        .map(bson::serialize_to_bson)
+                        .transpose()?,
+                    poll_interval: server.poll_interval.map(milliseconds),
                 })?;
                 session
                     .prepare(
@@ -51,9 +62,7 @@ impl ServerStore for SqliteStore {
                         server.heartbeat.map(|beat| counter(beat.counter)),
                         server.version,
                         definitions,
-                        server
-                            .lease
-                            .map(|lease| i64::try_from(lease.as_millis()).unwrap_or(i64::MAX)),
+                        server.lease.map(milliseconds),
                     ])?;
                 // Also when an earlier try, whose answer was lost, wrote it.
                 let mut statement = session.prepare("SELECT 1 FROM servers WHERE id = ?1")?;
@@ -167,7 +176,7 @@ fn read(row: &rusqlite::Row<'_>) -> Result<ServerDocument, Failure> {
         }),
         _ => None,
     };
-    let definitions: Definitions = bson::deserialize_from_slice(&row.get::<_, Vec<u8>>(9)?)?;
+    let published: Published = bson::deserialize_from_slice(&row.get::<_, Vec<u8>>(9)?)?;
     Ok(ServerDocument {
         id: object_id(&id).ok_or_else(|| unexpected("no usable id"))?,
         max_workers: row.get(2)?,
@@ -177,14 +186,24 @@ fn read(row: &rusqlite::Row<'_>) -> Result<ServerDocument, Failure> {
         state: ServerState::from_name(&state)
             .ok_or_else(|| unexpected(&format!("the unknown state `{state}`")))?,
         heartbeat,
-        lease: row
-            .get::<_, Option<i64>>(10)?
-            .and_then(|lease| u64::try_from(lease).ok())
-            .map(Duration::from_millis),
+        lease: row.get::<_, Option<i64>>(10)?.and_then(duration),
         version: row.get(8)?,
-        definitions: definitions.definitions,
+        definitions: published.definitions,
+        // What a newer version publishes is passed over.
+        filter: published
+            .filter
+            .and_then(|filter| bson::deserialize_from_bson(filter).ok()),
+        poll_interval: published.poll_interval.and_then(duration),
         name,
     })
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn duration(milliseconds: i64) -> Option<Duration> {
+    u64::try_from(milliseconds).ok().map(Duration::from_millis)
 }
 
 fn counter(counter: u64) -> i64 {

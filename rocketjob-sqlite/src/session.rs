@@ -46,6 +46,10 @@ impl<'c> Session<'c> {
         }
     }
 
+    pub(crate) fn connection(&self) -> &'c Connection {
+        self.connection
+    }
+
     pub(crate) fn prepare(&self, sql: &str) -> Result<CachedStatement<'c>, Failure> {
         Ok(self.connection.prepare_cached(sql)?)
     }

@@ -26,6 +26,13 @@ macro_rules! is_ready {
     };
 }
 
+/// Queued jobs among them.
+macro_rules! is_queued {
+    () => {
+        "state = 'queued' AND ready = 1"
+    };
+}
+
 /// Queued jobs that may not be handed out.
 macro_rules! is_waiting {
     () => {
@@ -43,6 +50,20 @@ macro_rules! is_scheduled {
 macro_rules! is_stopped {
     () => {
         "(state = 'aborted' OR state = 'completed' OR state = 'failed' OR state = 'paused')"
+    };
+}
+
+/// The table of events, which is made again when somebody dropped it.
+macro_rules! events {
+    () => {
+        "CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        id BLOB NOT NULL UNIQUE,
+        name TEXT NOT NULL,
+        action TEXT,
+        parameters BLOB NOT NULL,
+        created_at INTEGER NOT NULL
+    ) STRICT;"
     };
 }
 
@@ -130,15 +151,12 @@ pub(crate) const CREATE: &str = concat!(
         version TEXT NOT NULL,
         definitions BLOB NOT NULL
     ) STRICT, WITHOUT ROWID;
-    CREATE TABLE events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT,
-        id BLOB NOT NULL UNIQUE,
-        name TEXT NOT NULL,
-        action TEXT,
-        parameters BLOB NOT NULL,
-        created_at INTEGER NOT NULL
-    ) STRICT;"
+    ",
+    events!(),
 );
+
+/// Makes the table of events again that somebody dropped.
+pub(crate) const CREATE_EVENTS: &str = events!();
 
 /// What version 2 changes: the claims in the order of their tokens, which leads from one server to
 /// the next, whatever stands in a token.
@@ -293,8 +311,86 @@ pub(crate) const TAKE_SLOT: &str = "INSERT INTO slots (key, number, job) VALUES 
 /// Frees a place: key, number, job.
 pub(crate) const FREE_SLOT: &str = "DELETE FROM slots WHERE key = ?1 AND number = ?2 AND job = ?3";
 
+macro_rules! count_up_to {
+    ($($rest:expr),+) => {
+        concat!("SELECT count(*) FROM (SELECT 1 FROM jobs ", $($rest),+, " LIMIT ?1)")
+    };
+}
+
+/// Ready jobs: at most, kind, first priority, last priority.
+pub(crate) const COUNT_READY: &str = count_up_to!(
+    "INDEXED BY jobs_ready WHERE kind = ?2 AND ",
+    is_queued!(),
+    " AND ",
+    place!(),
+    " BETWEEN ?3 AND ?4"
+);
+
+/// Ready jobs before a place: at most, kind, first priority, last priority, id.
+pub(crate) const COUNT_READY_BEFORE: &str = count_up_to!(
+    "INDEXED BY jobs_ready WHERE kind = ?2 AND ",
+    is_queued!(),
+    " AND ",
+    place!(),
+    " >= ?3 AND (",
+    place!(),
+    ", id) < (?4, ?5)"
+);
+
+/// Jobs that are held for a reason: at most, reason.
+pub(crate) const COUNT_HELD: &str = count_up_to!(
+    "INDEXED BY jobs_waiting WHERE ",
+    is_waiting!(),
+    " AND hold = ?2"
+);
+
+/// Running jobs: at most.
+pub(crate) const COUNT_RUNNING: &str =
+    count_up_to!("INDEXED BY jobs_claimed WHERE state = 'running'");
+
+/// Jobs in a state that is neither queued nor running: at most, state.
+pub(crate) const COUNT_STOPPED: &str = count_up_to!(
+    "INDEXED BY jobs_stopped WHERE ",
+    is_stopped!(),
+    " AND state = ?2"
+);
+
+/// Queued jobs, in two statements: at most.
+pub(crate) const COUNT_HALVES: [&str; 2] = [
+    count_up_to!("INDEXED BY jobs_ready WHERE ", is_queued!()),
+    count_up_to!("INDEXED BY jobs_waiting WHERE ", is_waiting!()),
+];
+
+/// The first ready jobs of a kind: kind, first priority, last priority, how many.
+pub(crate) const FIRST_READY: &str = select!(
+    "INDEXED BY jobs_ready WHERE kind = ?1 AND ",
+    is_ready!(),
+    " AND state = 'queued' AND ",
+    place!(),
+    " BETWEEN ?2 AND ?3 ORDER BY ",
+    place!(),
+    ", id LIMIT ?4"
+);
+
+/// Rows of which the columns do not tell all: how many.
+pub(crate) const MISFITS: &str =
+    select!("INDEXED BY jobs_misfit WHERE misfit = 1 ORDER BY id LIMIT ?1");
+
+/// The jobs that failed last: how many.
+pub(crate) const LAST_FAILED: &str = select!(
+    "INDEXED BY jobs_stopped WHERE ",
+    is_stopped!(),
+    " AND state = 'failed' ORDER BY completed_at DESC LIMIT ?1"
+);
+
+/// The first jobs of all: how many.
+pub(crate) const FIRST_JOBS: &str = select!("ORDER BY id LIMIT ?1");
+
+/// The last jobs of all: how many.
+pub(crate) const LAST_JOBS: &str = select!("ORDER BY id DESC LIMIT ?1");
+
 /// What queries select, before their own conditions.
 pub(crate) const SELECT: &str = select!("");
 
 /// The halves of the queued jobs, each of which an index counts.
-pub(crate) const QUEUED_HALVES: [&str; 2] = ["state = 'queued' AND ready = 1", is_waiting!()];
+pub(crate) const QUEUED_HALVES: [&str; 2] = [is_queued!(), is_waiting!()];

@@ -17,7 +17,7 @@ use rocketjob_core::{
 use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::{
-    bell::Ear,
+    bell::{self, Ear},
     claim,
     connection::{Readers, open_writer},
     ending::{Ending, Form},
@@ -47,6 +47,7 @@ struct Shared {
     readers: Arc<Readers>,
     writer: Arc<Writer>,
     ear: Arc<Ear>,
+    event_ear: Arc<Ear>,
     openings: Openings,
 }
 
@@ -69,7 +70,8 @@ impl SqliteStore {
 
     pub(crate) async fn start(options: Options, path: PathBuf) -> Result<Self> {
         let connection = open_writer(path.clone(), options.clone()).await?;
-        let ear = Arc::new(Ear::new(&path));
+        let ear = Arc::new(Ear::new(&path, bell::JOBS));
+        let event_ear = Arc::new(Ear::new(&path, bell::EVENTS));
         Ok(Self(Arc::new(Shared {
             address: format!("sqlite://{}", path.display()),
             clock: Arc::clone(&options.clock),
@@ -77,6 +79,7 @@ impl SqliteStore {
             readers: Arc::new(Readers::new(path, options)),
             writer: Arc::new(Writer::new(connection, Arc::clone(&ear))),
             ear,
+            event_ear,
             openings: Openings::new(),
         })))
     }
@@ -125,6 +128,11 @@ impl SqliteStore {
             Ok(row.map(|row| row.decode()))
         })
         .await
+    }
+
+    /// The bell for events.
+    pub(crate) fn event_ear(&self) -> &Arc<Ear> {
+        &self.0.event_ear
     }
 
     pub(crate) fn time(&self) -> Timestamp {

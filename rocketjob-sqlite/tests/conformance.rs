@@ -2,10 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "tests panic: that is how they fail")]
 
+use std::time::Duration;
+
 use bson::{Document, oid::ObjectId};
 use rocketjob_core::{Change, Store};
 use rocketjob_sqlite::SqliteStore;
-use rocketjob_testing::Harness;
+use rocketjob_testing::{Harness, Loss};
+use rusqlite::Connection;
 use tempfile::TempDir;
 
 struct Sqlite {
@@ -51,6 +54,20 @@ impl Harness for Sqlite {
 
     async fn raw(&self, id: ObjectId) -> Option<Document> {
         self.store.raw(id).await.unwrap()
+    }
+
+    async fn lose_events(&self, loss: Loss) {
+        let file = Connection::open(self.folder.path().join("jobs.db")).unwrap();
+        let sql = match loss {
+            Loss::Emptied => "DELETE FROM events",
+            Loss::Dropped => "DROP TABLE events",
+            Loss::Recreated => {
+                "DROP TABLE events; CREATE TABLE events (position INTEGER PRIMARY KEY, id BLOB, \
+                 name TEXT, action TEXT, parameters BLOB, created_at INTEGER)"
+            }
+        };
+        file.busy_timeout(Duration::from_secs(30)).unwrap();
+        file.execute_batch(sql).unwrap();
     }
 
     async fn finish(self) {}

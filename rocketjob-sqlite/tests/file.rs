@@ -165,7 +165,7 @@ async fn a_file_as_it_should_be_has_no_problems() {
     let path = folder.path().join("jobs.db");
     let store = SqliteStore::open(&path).await.unwrap();
     let inspection = store.inspect().await.unwrap();
-    assert_eq!(inspection.problems, Vec::<String>::new());
+    assert_eq!(inspection.problems(), Vec::<String>::new());
     assert!(
         inspection.product.starts_with("SQLite 3."),
         "{inspection:?}"
@@ -178,7 +178,7 @@ async fn a_file_as_it_should_be_has_no_problems() {
     let careless = Options::new().synchronous(Synchronous::Normal);
     let inspection = careless.open(&path).await.unwrap().inspect().await.unwrap();
     assert!(inspection.durability.contains("power cut"));
-    assert_eq!(inspection.problems, Vec::<String>::new());
+    assert_eq!(inspection.problems(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -194,7 +194,7 @@ async fn an_index_that_was_dropped_or_changed_is_named_with_what_brings_it_back(
              CREATE INDEX of_somebody_else ON jobs (created_at);",
         )
         .unwrap();
-    let problems = store.inspect().await.unwrap().problems;
+    let problems = store.inspect().await.unwrap().problems();
     let [claimed, ready] = problems.as_slice() else {
         panic!("{problems:#?}");
     };
@@ -209,7 +209,7 @@ async fn an_index_that_was_dropped_or_changed_is_named_with_what_brings_it_back(
         other.execute_batch(remedy.trim_end_matches('`')).unwrap();
     }
     assert_eq!(
-        store.inspect().await.unwrap().problems,
+        store.inspect().await.unwrap().problems(),
         Vec::<String>::new()
     );
 }

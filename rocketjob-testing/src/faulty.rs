@@ -1,6 +1,6 @@
 //! A store that fails when a test says so.
 
-use std::{collections::BTreeMap, fmt, pin::Pin, sync::Arc};
+use std::{collections::BTreeMap, fmt, ops::RangeInclusive, pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
-    Result, ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
 };
 
 /// A call that can be made to fail.
@@ -344,6 +344,25 @@ impl InspectStore for Faulty {
     async fn inspect(&self) -> Result<Inspection> {
         self.through(Call::Inspect, self.inner.inspect()).await
     }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.through(Call::Inspect, self.inner.count_set(set, at_most))
+            .await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.through(Call::Inspect, self.inner.first_ready(kind, priorities))
+            .await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.through(Call::Inspect, self.inner.undecodable(at_most))
+            .await
+    }
 }
 
 #[async_trait]
@@ -359,5 +378,17 @@ impl EventStore for Faulty {
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
         self.through(Call::Events, self.inner.events(after, limit))
             .await
+    }
+
+    fn event_bells(&self) -> u64 {
+        self.inner.event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.inner.event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.inner.hears_events()
     }
 }

@@ -6,6 +6,17 @@ use bson::{Document, oid::ObjectId};
 use rocketjob_core::Store;
 use tokio::{runtime::Builder, time::timeout};
 
+/// What becomes of the events of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// All are removed.
+    Emptied,
+    /// The place where they are kept is removed with them.
+    Dropped,
+    /// The place where they are kept is made again, in the plainest form.
+    Recreated,
+}
+
 /// Opens an empty store for one test, and reaches around it as another program could.
 ///
 /// `tests/memory.rs` of this crate is a whole one.
@@ -37,6 +48,9 @@ pub trait Harness: Sized + Send + Sync + 'static {
 
     /// The stored document of the job `id`, as it stands.
     fn raw(&self, id: ObjectId) -> impl Future<Output = Option<Document>> + Send;
+
+    /// Removes the events, as another program could.
+    fn lose_events(&self, loss: Loss) -> impl Future<Output = ()> + Send;
 
     /// Cleans up after a test that went well; the data of a failed one may be looked at.
     fn finish(self) -> impl Future<Output = ()> + Send;

@@ -36,4 +36,4 @@ pub use eventually::eventually;
 pub use factory::{JobBuilder, insert_all, job};
 pub use faulty::{Call, Fault, Faulty};
 pub use gate::Gate;
-pub use harness::{Harness, run};
+pub use harness::{Harness, Loss, run};

@@ -210,14 +210,24 @@ macro_rules! conformance {
                 ends_more_claims_than_a_page_has
                 frees_the_places_of_limits;
             inspect:
-                finds_nothing_wrong_with_a_new_store;
+                finds_nothing_wrong_with_a_new_store
+                counts_the_ready_jobs_of_kinds_and_priorities
+                counts_what_is_held_and_what_stands_in_a_state
+                counts_as_far_as_it_is_asked
+                finds_the_first_ready_job
+                finds_documents_that_cannot_be_read;
             event:
                 come_in_the_order_of_publication
                 begin_at_the_end
                 may_say_next_to_nothing
                 may_be_asked_for_in_vain
                 reach_another_handle
-                are_never_left_out;
+                are_never_left_out
+                wake_who_waits_for_them
+                wake_who_waits_on_another_handle
+                are_not_mixed_up_with_jobs
+                are_found_whatever_became_of_those_before
+                are_found_when_there_are_more_than_before;
             model:
                 agrees;
         }

@@ -2,7 +2,7 @@
 
 use bson::{Document, oid::ObjectId};
 use rocketjob_core::{Change, Filter, JobStore, MemoryStore, ServerStore, State, Store};
-use rocketjob_testing::{Call, Claimer, Fault, Faulty, Harness, conformance, job};
+use rocketjob_testing::{Call, Claimer, Fault, Faulty, Harness, Loss, conformance, job};
 
 struct Decorated(MemoryStore, Faulty);
 
@@ -37,6 +37,10 @@ impl Harness for Decorated {
 
     async fn raw(&self, id: ObjectId) -> Option<Document> {
         self.0.raw(id)
+    }
+
+    async fn lose_events(&self, _loss: Loss) {
+        self.0.remove_events();
     }
 
     async fn finish(self) {

@@ -6,7 +6,7 @@ use bson::{Document, oid::ObjectId};
 use rocketjob_core::{
     Change, Claimed, Clock, Guard, JobStore, ManualClock, MemoryStore, Patch, Store, later, name,
 };
-use rocketjob_testing::{Claimer, Harness, claim_of, conformance, ids, job};
+use rocketjob_testing::{Claimer, Harness, Loss, claim_of, conformance, ids, job};
 
 struct Memory(MemoryStore);
 
@@ -41,6 +41,10 @@ impl Harness for Memory {
 
     async fn raw(&self, id: ObjectId) -> Option<Document> {
         self.0.raw(id)
+    }
+
+    async fn lose_events(&self, _loss: Loss) {
+        self.0.remove_events();
     }
 
     async fn finish(self) {}

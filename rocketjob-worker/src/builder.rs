@@ -12,7 +12,8 @@ use std::{
 use futures_util::{FutureExt, future::BoxFuture};
 use parking_lot::Mutex;
 use rocketjob_core::{
-    Error, Filter, Perform, Registry, Result, ServerDocument, ServerState, Shared, Store,
+    Error, EventCursor, Filter, LogControl, Perform, Registry, Result, ServerDocument, ServerState,
+    Shared, Store, Subscriber, Subscribers, Subscription,
 };
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify},
@@ -23,12 +24,16 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     calm::Calm,
     checks::{self, StartReport},
+    control::Controls,
     crew::Crew,
     deadline::Deadline,
     dispatcher::{Claims, Dispatcher, SELDOM},
     ending::Ending,
     health::Pulse,
+    listen::{self, Listen},
+    logger::LogSubscriber,
     opening::Desk,
+    orders::Orders,
     place::Place,
     registration::Registration,
     schedule::{self, Alarm, Scheduler},
@@ -37,6 +42,7 @@ use crate::{
     standing::Post,
     supervisor::{Supervisor, rank_of},
     sweep::{self, Sweeper},
+    tally::Tally,
     watch::{self, Watch},
 };
 
@@ -56,6 +62,9 @@ pub struct ServerBuilder {
     grace: Duration,
     cancel_grace: Duration,
     max_stuck: Option<usize>,
+    log_control: Option<Arc<dyn LogControl>>,
+    subscribers: Subscribers,
+    subscriptions: Vec<Subscription>,
     #[cfg(feature = "simulation")]
     process: Option<crate::simulation::Process>,
     #[cfg(feature = "simulation")]
@@ -78,6 +87,9 @@ impl ServerBuilder {
             grace: Duration::from_secs(30),
             cancel_grace: Duration::from_secs(5),
             max_stuck: None,
+            log_control: None,
+            subscribers: Subscribers::new(),
+            subscriptions: Vec::new(),
             #[cfg(feature = "simulation")]
             process: None,
             #[cfg(feature = "simulation")]
@@ -202,6 +214,23 @@ impl ServerBuilder {
         self
     }
 
+    /// What changes log levels when an event asks this process for it; unless said otherwise, the
+    /// process's own ([`set_log_control`](rocketjob_core::set_log_control)).
+    #[must_use]
+    pub fn log_control(mut self, control: Arc<dyn LogControl>) -> Self {
+        self.log_control = Some(control);
+        self
+    }
+
+    /// Calls `subscriber` for the events of its name while the server runs. It runs on the caller's
+    /// runtime, and must not block its threads.
+    #[must_use]
+    pub fn subscribe(mut self, subscriber: impl Subscriber) -> Self {
+        self.subscriptions
+            .push(self.subscribers.subscribe(subscriber));
+        self
+    }
+
     /// Runs the server in a simulated process.
     #[cfg(feature = "simulation")]
     #[doc(hidden)]
@@ -237,9 +266,14 @@ impl ServerBuilder {
             registry: Arc::clone(&registry),
             lease: settings.lease,
             interval: self.heartbeat_interval,
+            filter: self.filter.clone(),
+            poll_interval: self.poll_interval.unwrap_or(SELDOM),
         };
+        // Whoever finds the server can steer it.
+        let heard = store.event_end().await?;
         let document = registration.first(&store, workers).await?;
-        match self.enter(&store, registry, &document, &settings).await {
+        let entered = self.enter(&store, registry, &document, heard, &settings);
+        match entered.await {
             Ok(parts) => Ok(self.launch(parts, registration, report)),
             Err(error) => {
                 // As far as it goes: what stays is swept when its lease is over.
@@ -255,6 +289,7 @@ impl ServerBuilder {
         store: &Store,
         registry: Arc<Registry>,
         document: &ServerDocument,
+        heard: EventCursor,
         settings: &Settings,
     ) -> Result<Parts> {
         let sent = Instant::now();
@@ -264,7 +299,7 @@ impl ServerBuilder {
             .await?;
         let kinds = registry.kinds().join(", ");
         let parts = self
-            .parts(store.clone(), registry, document, settings)
+            .parts(store.clone(), registry, document, heard, settings)
             .await?;
         parts.post.lease.renew(sent);
         parts.crew.resize(self.workers)?;
@@ -283,6 +318,7 @@ impl ServerBuilder {
         store: Store,
         registry: Arc<Registry>,
         document: &ServerDocument,
+        heard: EventCursor,
         settings: &Settings,
     ) -> Result<Parts> {
         #[cfg(not(feature = "simulation"))]
@@ -291,7 +327,13 @@ impl ServerBuilder {
         let place = Place::of(self.process.clone());
         let post = Arc::new(Post::new(document, settings.lease));
         let (outbox, inbox) = settler::channel();
-        let crew = Crew::new(store.clone(), Arc::clone(&post), outbox, place.clone());
+        let crew = Crew::new(
+            store.clone(),
+            Arc::clone(&post),
+            outbox,
+            Tally::new(&registry),
+            place.clone(),
+        );
         let patience = settings.call_timeout * 2;
         let poll = self.poll_interval.unwrap_or(SELDOM);
         Ok(Parts {
@@ -303,6 +345,7 @@ impl ServerBuilder {
                 schedule: Pulse::new("schedule", schedule::TICK * 2 + patience),
                 sweep: Pulse::new("sweep", sweep::INTERVAL * 2 + patience),
                 watch: Pulse::new("watch", watch::INTERVAL * 2 + patience),
+                listen: Pulse::new("listen", listen::SELDOM * 2 + patience),
             },
             store,
             post,
@@ -310,7 +353,9 @@ impl ServerBuilder {
             crew: Arc::new(crew),
             place,
             inbox,
+            heard,
             ending: Arc::default(),
+            orders: Arc::default(),
             counts: Arc::default(),
             claims: Arc::default(),
             alarm: Arc::default(),
@@ -325,6 +370,7 @@ impl ServerBuilder {
         let desk = Arc::new(self.desk(&parts));
         let (settler, dispatcher) = (self.settler(&parts), self.dispatcher(&parts, &desk));
         let (watch, sweeper) = (self.watch(&parts), self.sweeper(&parts));
+        let listen = self.listen(&parts);
         let supervisor = Supervisor {
             store: parts.store.clone(),
             post: Arc::clone(&parts.post),
@@ -333,6 +379,7 @@ impl ServerBuilder {
             interval: self.heartbeat_interval,
             rank: Arc::clone(&parts.rank),
             ending: Arc::clone(&parts.ending),
+            orders: Arc::clone(&parts.orders),
             sweep: Arc::clone(&parts.sweep),
             pulse: Arc::clone(&parts.pulses.heartbeat),
             stop: parts.stop_loops.clone(),
@@ -360,8 +407,11 @@ impl ServerBuilder {
                 spawn("schedule", scheduler.run().boxed()),
                 spawn("sweep", sweeper.run().boxed()),
                 spawn("heartbeat", supervisor.run().boxed()),
+                spawn("listen", listen.run().boxed()),
             ],
             store: parts.store,
+            subscribers: self.subscribers,
+            subscriptions: self.subscriptions,
             post: parts.post,
             kinds: parts.registry.kinds(),
             report,
@@ -439,6 +489,31 @@ impl ServerBuilder {
         }
     }
 
+    fn listen(&self, parts: &Parts) -> Listen {
+        let controls = Controls {
+            post: Arc::clone(&parts.post),
+            crew: Arc::clone(&parts.crew),
+            ending: Arc::clone(&parts.ending),
+            orders: Arc::clone(&parts.orders),
+            place: parts.place.clone(),
+            cancel_grace: self.cancel_grace,
+        };
+        let own = Subscribers::new();
+        let mut subscriptions = controls.subscribe(&own);
+        let logger = LogSubscriber::of_server(self.log_control.clone());
+        subscriptions.push(own.subscribe(logger.on_dump(move || controls.dump())));
+        Listen {
+            store: parts.store.clone(),
+            cursor: parts.heard.clone(),
+            subscriptions,
+            own,
+            others: self.subscribers.clone(),
+            place: parts.place.clone(),
+            pulse: Arc::clone(&parts.pulses.listen),
+            stop: parts.stop_loops.clone(),
+        }
+    }
+
     fn sweeper(&self, parts: &Parts) -> Sweeper {
         Sweeper {
             store: parts.store.clone(),
@@ -497,7 +572,10 @@ struct Parts {
     place: Place,
     inbox: Inbox,
     rank: Arc<AtomicUsize>,
+    /// Up to where events are those of others.
+    heard: EventCursor,
     ending: Arc<Ending>,
+    orders: Arc<Orders>,
     counts: Arc<Counts>,
     claims: Arc<Claims>,
     alarm: Arc<Alarm>,

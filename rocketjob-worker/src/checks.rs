@@ -46,8 +46,8 @@ pub(crate) async fn check(store: &Store, registry: &Registry) -> Result<StartRep
             "the store's clock differs from this machine's: all times of jobs are the store's"
         );
     }
-    for problem in &inspection.problems {
-        tracing::warn!(problem, "the store is not as it should be");
+    for finding in &inspection.findings {
+        tracing::warn!(%finding, "the store is not as it should be");
     }
     if !foreign_kinds.is_empty() {
         tracing::warn!(

@@ -20,6 +20,8 @@ use crate::{
     queue::{Assignment, Queue},
     settler::{Item, Outbox, hand_back},
     standing::Post,
+    tally::Tally,
+    thread::Thread,
     worker::{Performing, Worker},
 };
 
@@ -34,6 +36,7 @@ pub(crate) struct Crew {
     pub(crate) pace: Pace,
     pub(crate) post: Arc<Post>,
     pub(crate) settler: Outbox,
+    pub(crate) tally: Tally,
     place: Place,
     /// By number; numbers are never used again.
     hands: Mutex<BTreeMap<usize, Hand>>,
@@ -61,9 +64,19 @@ struct OnBench {
     performing: Option<Performing>,
     /// Another worker has taken the place of this one.
     replaced: bool,
+    thread: Option<Thread>,
 }
 
 impl Bench {
+    /// The worker works on this thread.
+    pub(crate) fn sit_down(&self, thread: Option<Thread>) {
+        self.0.lock().thread = thread;
+    }
+
+    pub(crate) fn thread(&self) -> Option<Thread> {
+        self.0.lock().thread
+    }
+
     /// The worker begins a job.
     pub(crate) fn begin(&self, performing: Performing) {
         self.0.lock().performing = Some(performing);
@@ -76,6 +89,10 @@ impl Bench {
         !bench.replaced
     }
 
+    fn is_busy(&self) -> bool {
+        self.0.lock().performing.is_some()
+    }
+
     /// Whether the worker has been in its job for longer than `time`.
     fn is_busy_for(&self, time: Duration) -> bool {
         let bench = self.0.lock();
@@ -83,7 +100,7 @@ impl Bench {
         performing.is_some_and(|performing| performing.since.elapsed() > time)
     }
 
-    fn performing(&self) -> Option<Performing> {
+    pub(crate) fn performing(&self) -> Option<Performing> {
         self.0.lock().performing.clone()
     }
 
@@ -108,13 +125,20 @@ impl Bench {
 }
 
 impl Crew {
-    pub(crate) fn new(store: Store, post: Arc<Post>, settler: Outbox, place: Place) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        post: Arc<Post>,
+        settler: Outbox,
+        tally: Tally,
+        place: Place,
+    ) -> Self {
         Self {
             store,
             queue: Queue::default(),
             pace: Pace::default(),
             post,
             settler,
+            tally,
             place,
             hands: Mutex::default(),
             stuck: Mutex::default(),
@@ -184,11 +208,43 @@ impl Crew {
         staying.filter(|hand| !hand.bench.is_busy_for(time)).count()
     }
 
+    /// How many workers there are, and how many of them perform a job.
+    pub(crate) fn occupation(&self) -> (usize, usize) {
+        let hands = self.hands.lock();
+        let busy = hands.values().filter(|hand| hand.bench.is_busy());
+        let staying = hands.values().filter(|hand| !hand.leaving);
+        (staying.count(), busy.count())
+    }
+
     /// The workers that are to stay, with their numbers, under the server's name of today.
     pub(crate) fn names(&self) -> Vec<(usize, String)> {
         let server = self.post.now().name;
         let name = |number| (number, worker_name(&server, number));
         self.present().into_iter().map(name).collect()
+    }
+
+    /// Lets a worker end after the job that it has in hand; another takes its place when it has
+    /// ended. Says whether there is such a worker.
+    pub(crate) fn dismiss(&self, number: usize) -> bool {
+        let is_there = self.hands.lock().contains_key(&number);
+        if let Some(assignment) = self.queue.leave(number) {
+            self.settler.send(hand_back(assignment, &self.store));
+        }
+        is_there
+    }
+
+    /// What a worker has in hand.
+    pub(crate) fn performs(&self, number: usize) -> Option<Performing> {
+        self.hands.lock().get(&number)?.bench.performing()
+    }
+
+    /// What all workers have in hand.
+    pub(crate) fn benches(&self) -> Vec<(usize, Arc<Bench>)> {
+        let hands = self.hands.lock();
+        let benches = hands
+            .iter()
+            .map(|(number, hand)| (*number, Arc::clone(&hand.bench)));
+        benches.collect()
     }
 
     /// Replaces workers whose threads have died, forgets those that have left, and returns the jobs

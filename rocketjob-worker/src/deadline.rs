@@ -1,14 +1,14 @@
 //! A deadline for every call of the store: none waits for ever.
 
-use std::{collections::BTreeMap, future::Future, time::Duration};
+use std::{collections::BTreeMap, future::Future, ops::RangeInclusive, time::Duration};
 
 use async_trait::async_trait;
 use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
-    Result, ServerDocument, ServerState, ServerStore, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
 };
 
 /// A store whose calls end in [`Error::Unavailable`] when they take longer than the deadline.
@@ -192,11 +192,39 @@ impl EventStore for Deadline {
     async fn events(&self, after: &EventCursor, limit: usize) -> Result<(Vec<Event>, EventCursor)> {
         self.within(self.inner.events(after, limit)).await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.inner.event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.inner.event_published(known).await
+    }
+
+    fn hears_events(&self) -> bool {
+        self.inner.hears_events()
+    }
 }
 
 #[async_trait]
 impl InspectStore for Deadline {
     async fn inspect(&self) -> Result<Inspection> {
         self.within(self.inner.inspect()).await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        self.within(self.inner.count_set(set, at_most)).await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        self.within(self.inner.first_ready(kind, priorities)).await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.within(self.inner.undecodable(at_most)).await
     }
 }

@@ -14,12 +14,13 @@ use rocketjob_core::{
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, field};
 
 use crate::{
     calm::Calm,
     crew::{Crew, MAX_HELD, worker_name},
     health::Pulse,
-    opening::Desk,
+    opening::{Desk, note_claim},
     queue::Assignment,
     schedule::Alarm,
     standing::{Mode, Post, Standing},
@@ -321,7 +322,19 @@ impl Dispatcher {
             limits: &*self.desk.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);
-        self.store.claim(&request).await
+        let span = tracing::debug_span!(
+            "claim",
+            server = standing.name,
+            sequence,
+            wanted = want.count,
+            found = field::Empty
+        );
+        let claimed = self.store.claim(&request).instrument(span.clone()).await;
+        if let Ok(claimed) = &claimed {
+            span.record("found", claimed.jobs.len());
+            span.in_scope(|| note_claim(&claimed.jobs));
+        }
+        claimed
     }
 
     /// The names under which jobs are claimed: of the idle workers that will have them. What is read

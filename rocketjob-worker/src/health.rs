@@ -16,7 +16,7 @@ pub struct Health {
 /// How one loop of a server is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoopHealth {
-    /// What it does: `dispatch`, `settle`, `heartbeat`, `schedule`, `sweep`, `watch`.
+    /// What it does: `dispatch`, `settle`, `heartbeat`, `schedule`, `sweep`, `watch`, `listen`.
     pub name: &'static str,
     /// How long ago it last did all that it had to do; `None` while it has nothing to do.
     pub since: Option<Duration>,

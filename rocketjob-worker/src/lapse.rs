@@ -87,6 +87,8 @@ mod tests {
             lease: Some(SECOND * 4),
             version: "1".into(),
             definitions: Vec::new(),
+            filter: None,
+            poll_interval: None,
         }
     }
 

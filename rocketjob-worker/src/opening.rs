@@ -95,6 +95,11 @@ impl Desk {
         let document = JobDocument::new(document)?;
         let validity = self.validity(standing.id);
         let assignment = self.assign(document.clone(), &validity, Instant::now());
+        note_claim(
+            assignment
+                .iter()
+                .map(|assignment| assignment.context.document()),
+        );
         // The server knows of the claim before it is made: it will not take it for a lost one.
         self.crew.hold(assignment.iter());
         Ok(assignment.map(|assignment| Started {
@@ -105,6 +110,14 @@ impl Desk {
             document,
             assignment: Some(assignment),
         }))
+    }
+}
+
+/// Says in the log which jobs were claimed.
+pub(crate) fn note_claim<'a>(jobs: impl IntoIterator<Item = &'a JobDocument>) {
+    for job in jobs {
+        let (id, kind, attempt) = (job.id(), job.kind(), job.failure_count() + 1);
+        tracing::debug!(%id, kind, attempt, "claimed");
     }
 }
 

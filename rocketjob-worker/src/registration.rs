@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use rocketjob_core::{Error, Registry, Result, ServerDocument, ServerState, Store};
+use rocketjob_core::{Error, Filter, Registry, Result, ServerDocument, ServerState, Store};
 use tokio::time::Instant;
 
 use crate::lapse::Observer;
@@ -15,6 +15,8 @@ pub(crate) struct Registration {
     pub(crate) registry: Arc<Registry>,
     pub(crate) lease: Duration,
     pub(crate) interval: Duration,
+    pub(crate) filter: Option<Filter>,
+    pub(crate) poll_interval: Duration,
 }
 
 impl Registration {
@@ -102,6 +104,8 @@ impl Registration {
             lease: Some(self.lease),
             version: env!("CARGO_PKG_VERSION").into(),
             definitions: self.registry.publish(),
+            filter: self.filter.clone(),
+            poll_interval: Some(self.poll_interval),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::{
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    AsStore, Cancelled, Error, Filter, Query, Result, ServerState, Settlement, State, Store, name,
+    AsStore, Cancelled, Error, Filter, Query, Result, ServerState, Settlement, State, Store,
+    Subscribers, Subscription, name,
 };
 use tokio::{task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +19,10 @@ use crate::{
     checks::StartReport,
     crew::Crew,
     dispatcher::Claims,
+    dump::Dump,
     ending::Ending,
     health::{Health, Pulse},
+    meter::Meter,
     settler::{Counts, Item},
     signal::Signals,
     standing::{Mode, Post},
@@ -88,6 +91,8 @@ pub struct Figures {
 #[derive(Debug)]
 pub struct Server {
     pub(crate) store: Store,
+    pub(crate) subscribers: Subscribers,
+    pub(crate) subscriptions: Vec<Subscription>,
     pub(crate) post: Arc<Post>,
     pub(crate) kinds: Vec<String>,
     pub(crate) report: StartReport,
@@ -114,6 +119,7 @@ pub(crate) struct Pulses {
     pub(crate) schedule: Arc<Pulse>,
     pub(crate) sweep: Arc<Pulse>,
     pub(crate) watch: Arc<Pulse>,
+    pub(crate) listen: Arc<Pulse>,
 }
 
 /// Tells how a server is, from anywhere in its process: for probes.
@@ -130,8 +136,9 @@ impl HealthMonitor {
             schedule,
             sweep,
             watch,
+            listen,
         } = &self.0;
-        let loops = [dispatch, settle, heartbeat, schedule, sweep, watch];
+        let loops = [dispatch, settle, heartbeat, schedule, sweep, watch, listen];
         Health {
             loops: loops.into_iter().map(|pulse| pulse.health()).collect(),
         }
@@ -165,6 +172,17 @@ impl Server {
         &self.report
     }
 
+    /// What each of its workers does.
+    pub fn dump(&self) -> Dump {
+        Dump::of(&self.post, &self.crew)
+    }
+
+    /// Those in this program that hear the events of the store, to add some or to take some away;
+    /// see [`ServerBuilder::subscribe`].
+    pub fn subscribers(&self) -> &Subscribers {
+        &self.subscribers
+    }
+
     /// How its loops are.
     pub fn health(&self) -> Health {
         self.monitor().health()
@@ -187,23 +205,21 @@ impl Server {
 
     /// What it has done so far.
     pub fn figures(&self) -> Figures {
-        let Claims {
-            count,
-            successful,
-            jobs,
-            lost,
-            at_once,
-            ..
-        } = &*self.claims;
-        Figures {
-            claims: count.load(Ordering::Relaxed),
-            successful_claims: successful.load(Ordering::Relaxed),
-            claimed: jobs.load(Ordering::Relaxed),
-            lost: lost.load(Ordering::Relaxed),
-            at_once: at_once.load(Ordering::Relaxed),
-            settled: self.counts.settled.load(Ordering::Relaxed) as u64,
-            refused: self.counts.refused.load(Ordering::Relaxed) as u64,
+        figures(&self.claims, &self.counts)
+    }
+
+    /// A handle that reads what the server counts while it runs somewhere else: for metrics.
+    pub fn meter(&self) -> Meter {
+        Meter {
+            crew: Arc::clone(&self.crew),
+            claims: Arc::clone(&self.claims),
+            counts: Arc::clone(&self.counts),
         }
+    }
+
+    /// The store on which it works.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// Works until the process is told to end by SIGTERM or SIGINT, then stops as
@@ -286,6 +302,14 @@ impl Server {
 
     /// Stops gracefully, and from when `hurry` is done without any grace.
     async fn stop_unless(self, hurry: impl Future<Output = ()>) -> Result<Stopped> {
+        let ending = Arc::clone(&self.ending);
+        let hurry = async move {
+            tokio::select! {
+                biased;
+                () = hurry => {}
+                () = ending.hurried() => {}
+            }
+        };
         let server = self.post.now().name;
         tracing::info!(server, "stopping");
         self.post.set_mode(Mode::Stopping);
@@ -319,6 +343,9 @@ impl Server {
         for task in self.loops {
             let _ = task.await;
         }
+        self.subscriptions
+            .into_iter()
+            .for_each(Subscription::unsubscribe);
         self.store.remove_server(self.post.id()).await?;
         let stopped = Stopped {
             settled: self.counts.settled.load(Ordering::Relaxed),
@@ -329,6 +356,26 @@ impl Server {
         };
         tracing::info!(server, ?stopped, "stopped");
         Ok(stopped)
+    }
+}
+
+pub(crate) fn figures(claims: &Claims, counts: &Counts) -> Figures {
+    let Claims {
+        count,
+        successful,
+        jobs,
+        lost,
+        at_once,
+        ..
+    } = claims;
+    Figures {
+        claims: count.load(Ordering::Relaxed),
+        successful_claims: successful.load(Ordering::Relaxed),
+        claimed: jobs.load(Ordering::Relaxed),
+        lost: lost.load(Ordering::Relaxed),
+        at_once: at_once.load(Ordering::Relaxed),
+        settled: counts.settled.load(Ordering::Relaxed) as u64,
+        refused: counts.refused.load(Ordering::Relaxed) as u64,
     }
 }
 

@@ -18,10 +18,11 @@ use tokio::{
     sync::{Notify, mpsc},
     time::Instant,
 };
+use tracing::Instrument as _;
 
 #[cfg(feature = "simulation")]
 use crate::simulation::Planted;
-use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment};
+use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment, tally::add};
 
 /// How many outcomes go into one write.
 const GROUP: usize = 1000;
@@ -157,14 +158,16 @@ impl Settler {
             gather(&mut inbox, &mut group, next).await;
             let began = Instant::now();
             let count = group.len();
-            self.settle(std::mem::take(&mut group)).await;
+            let span = tracing::debug_span!("settle", outcomes = count);
+            let settling = self.settle(std::mem::take(&mut group));
+            settling.instrument(span).await;
             next = began + (began.elapsed() * WRITES).clamp(GAP.0, GAP.1);
             inbox.unsettled.done(count);
             self.pulse.rests();
         }
     }
 
-    async fn settle(&self, group: Vec<Item>) {
+    async fn settle(&self, mut group: Vec<Item>) {
         #[cfg(feature = "simulation")]
         if self.planted == Some(Planted::SuccessorBeforeSettle) {
             crate::simulation::create_early(&self.store, &group).await;
@@ -180,18 +183,26 @@ impl Settler {
                 return self.crew.forget_all(group.iter().map(|item| &item.context));
             }
             // One outcome that the store will never take must not keep the others from it.
-            Err(error) => self.settle_apart(&group, &error).await,
+            Err(error) => self.settle_apart(&mut group, &error).await,
         };
         self.crew.forget_all(group.iter().map(|item| &item.context));
         let mut accepted = Vec::with_capacity(group.len());
         for (item, outcome) in group.into_iter().zip(outcomes) {
+            let tally = self.crew.tally.of(item.context.definition());
             match outcome {
                 Settled::Accepted => {
                     self.counts.settled.fetch_add(1, Ordering::Relaxed);
+                    settled(&item);
+                    if let Some(tally) = tally {
+                        tally.settled(item.settling.transition);
+                    }
                     accepted.push(item);
                 }
                 Settled::Refused(refusal) => {
                     self.counts.refused.fetch_add(1, Ordering::Relaxed);
+                    if let Some(tally) = tally {
+                        add(&tally.refused);
+                    }
                     refused(&item, refusal);
                 }
             }
@@ -223,7 +234,7 @@ impl Settler {
     }
 
     /// Settles each outcome for itself. One that cannot be stored fails its job with the reason.
-    async fn settle_apart(&self, group: &[Item], cause: &Error) -> Vec<Settled> {
+    async fn settle_apart(&self, group: &mut [Item], cause: &Error) -> Vec<Settled> {
         tracing::warn!(
             error = cause.chain(),
             outcomes = group.len(),
@@ -235,8 +246,9 @@ impl Settler {
             if let Err(error) = &outcome {
                 let reason = format!("the outcome cannot be stored: {}", error.chain());
                 tracing::error!(id = %item.context.id(), kind = item.context.kind(), reason, "failing the job");
-                if let Some(patch) = self.failure(item, reason) {
-                    outcome = self.insist(vec![patch]).await;
+                if let Some(settling) = self.failure(item, reason) {
+                    outcome = self.insist(vec![settling.patch.clone()]).await;
+                    item.settling = settling;
                 }
             }
             let settled = outcome.ok().and_then(|outcomes| outcomes.first().copied());
@@ -246,12 +258,12 @@ impl Settler {
     }
 
     /// The write that fails the job of `item`.
-    fn failure(&self, item: &Item, reason: String) -> Option<Patch> {
+    fn failure(&self, item: &Item, reason: String) -> Option<Settling> {
         let claim = item.settling.patch.guard.claim.clone()?;
         let outcome = Outcome::Fail(JobFailure::message(reason));
         let job = item.context.document();
         let settlement = Settlement::new(job, self.store.now(), outcome, true, Change::new());
-        Some(settlement.render(claim).patch)
+        Some(settlement.render(claim))
     }
 }
 
@@ -276,9 +288,16 @@ async fn gather(inbox: &mut Inbox, group: &mut Vec<Item>, end: Instant) {
     }
 }
 
+fn settled(item: &Item) {
+    let Item { context, settling } = item;
+    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+    tracing::debug!(%id, kind, attempt, transition = %settling.transition, "settled");
+}
+
 fn refused(item: &Item, refusal: Refusal) {
-    let (id, kind) = (item.context.id(), item.context.kind());
-    tracing::warn!(%id, kind, transition = %item.settling.transition, ?refusal, "outcome refused: the claim was lost");
+    let Item { context, settling } = item;
+    let (id, kind, attempt) = (context.id(), context.kind(), context.attempt());
+    tracing::warn!(%id, kind, attempt, transition = %settling.transition, ?refusal, "outcome refused: the claim was lost");
 }
 
 /// What an accepted outcome entails: places given on, successors created, concerns told.

@@ -21,6 +21,7 @@ use crate::{
     crew::Crew,
     ending::Ending,
     health::Pulse,
+    orders::Orders,
     registration::Registration,
     standing::{Mode, Post},
 };
@@ -38,6 +39,7 @@ pub(crate) struct Supervisor {
     pub(crate) interval: Duration,
     pub(crate) rank: Arc<AtomicUsize>,
     pub(crate) ending: Arc<Ending>,
+    pub(crate) orders: Arc<Orders>,
     /// Rung when claims of this server's former incarnation are to be ended.
     pub(crate) sweep: Arc<Notify>,
     pub(crate) pulse: Arc<Pulse>,
@@ -61,6 +63,7 @@ impl Supervisor {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.lapses() => self.fence(Cancelled::ServerLapsed),
+                () = self.orders.news() => {}
                 () = tokio::time::sleep(pause) => {}
             }
             let beat = self.beat();
@@ -119,6 +122,7 @@ impl Supervisor {
     }
 
     async fn beat(&self) -> Result<()> {
+        self.write_order().await?;
         let sent = Instant::now();
         let alive = u32::try_from(self.crew.size()).unwrap_or(u32::MAX);
         let Some(server) = self.store.heartbeat(self.post.id(), alive).await? else {
@@ -131,9 +135,28 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Does what the document says.
+    /// Writes what an event said into the document, which then says it too.
+    async fn write_order(&self) -> Result<()> {
+        let Some(wanted) = self.orders.wanted() else {
+            return Ok(());
+        };
+        let from: &[ServerState] = match wanted {
+            ServerState::Paused => &[ServerState::Starting, ServerState::Running],
+            _ => &[ServerState::Paused],
+        };
+        let id = self.post.id();
+        self.store.set_server_state(id, from, wanted).await?;
+        self.orders.written(wanted);
+        Ok(())
+    }
+
+    /// Does what the document says, or an event that came later.
     fn apply(&self, server: &ServerDocument) {
-        let mode = match server.state {
+        let state = match server.state {
+            ServerState::Stopping => ServerState::Stopping,
+            state => self.orders.wanted().unwrap_or(state),
+        };
+        let mode = match state {
             ServerState::Starting | ServerState::Running => Mode::Working,
             ServerState::Paused => Mode::Paused,
             ServerState::Stopping => {

@@ -5,7 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rocketjob_core::{
-    Registry, Result, Store, recover, recover_successors, release_free_places, release_suspects,
+    Registry, Result, ServerDocument, Store, recover, recover_successors, release_free_places,
+    release_suspects,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
 /// How soon what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How many claims are read at a time.
+const PAGE: usize = 1000;
 /// How many successors are created in one step.
 const GROUP: usize = 1000;
 
@@ -84,6 +87,23 @@ impl Sweeper {
         }
     }
 
+    /// The kinds of the jobs that `server` holds, each as often as there are jobs.
+    async fn claims_of(&self, server: &ServerDocument) -> Result<Vec<String>> {
+        let mut kinds = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.store.claims_of(server.id, after, PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(kinds);
+            };
+            after = Some(last.id());
+            kinds.extend(page.iter().map(|job| {
+                let known = self.registry.definition(job.kind());
+                known.map_or(job.kind(), |known| known.kind).to_owned()
+            }));
+        }
+    }
+
     async fn give_places_on(&self) -> Result<()> {
         release_free_places(&*self.store, &*self.registry)
             .await
@@ -118,8 +138,11 @@ impl Sweeper {
             if server.id == self.post.id() {
                 continue;
             }
+            // Before: as soon as it is declared dead, anybody ends them.
+            let lost = self.claims_of(&server).await?;
             if self.store.declare_dead(server.id, server.beats()).await? {
                 found = true;
+                self.crew.tally.lose(lost);
                 tracing::warn!(
                     server = server.name,
                     id = %server.id,

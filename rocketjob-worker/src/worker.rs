@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::future::{Either, select};
 use rocketjob_core::{
-    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, Performed, Result, Settled,
-    Settlement, Store, is_marked, mark_begun,
+    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
+    Settled, Settlement, Store, is_marked, mark_begun,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use crate::{
     crew::{Bench, Crew},
     queue::Assignment,
     settler::{Item, hand_back},
+    thread::Thread,
 };
 
 /// One worker and what it shares with its server.
@@ -39,6 +40,7 @@ pub(crate) struct Performing {
 impl Worker {
     /// Works on this thread until there is nothing to do any more.
     pub(crate) fn run(&self) {
+        self.bench.sit_down(Thread::current());
         let mut after_long = false;
         while let Some(assignment) = self.crew.queue.next(self.number, after_long) {
             match pollster::block_on(self.step(assignment)) {
@@ -115,8 +117,13 @@ impl Worker {
             claim,
             ..
         } = assignment;
-        let span = tracing::info_span!("perform", id = %context.id(), kind = context.kind(), attempt = context.attempt());
-        let performing = handler.perform(&context).instrument(span.clone());
+        let tally = self.crew.tally.of(context.definition());
+        if let Some(tally) = tally {
+            tally.begin(context.document(), store.now());
+        }
+        let began = Instant::now();
+        let span = PerformSpan::begin(&context);
+        let performing = handler.perform(&context).instrument(span.span().clone());
         let left = std::pin::pin!(given_up.cancelled());
         let performed = match select(performing, left).await {
             Either::Left((performed, _)) => performed,
@@ -125,9 +132,14 @@ impl Worker {
                 given_up_on(&context)
             }
         };
-        if let Err(error) = &performed.result {
-            span.in_scope(|| tracing::warn!(%error, wish = ?error.wish(), "ended with an error"));
+        if let Some(tally) = tally {
+            tally.perform.note(began.elapsed());
         }
+        span.span().in_scope(|| match &performed.result {
+            Ok(()) => tracing::debug!("performed"),
+            Err(error) => tracing::warn!(%error, wish = ?error.wish(), "ended with an error"),
+        });
+        drop(span);
         let settling = performed.settle(&context, claim, store.now());
         Some(Item { context, settling })
     }

@@ -8,6 +8,7 @@
 )]
 
 mod enqueue;
+mod insight;
 mod jobs;
 mod list;
 mod many;

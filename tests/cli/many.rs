@@ -71,7 +71,7 @@ on_durable_stores! {
         assert_eq!(rest.text(), format!("retried: {} jobs", JOBS - done));
         assert_eq!(count(fixture, State::Queued).await, JOBS);
         // Seconds; in a debug build on a machine that others use, too.
-        assert!(took < Duration::from_mins(1), "{took:?}");
+        assert!(took < Duration::from_mins(2), "{took:?}");
         let deleted = rocketjob(fixture, &["jobs", "delete", "--all", "--yes"]).await;
         assert_eq!(deleted.text(), format!("deleted: {JOBS} jobs"));
     }

@@ -43,6 +43,8 @@ fn starting(fixture: &Fixture, name: &str) -> ServerDocument {
         lease: Some(Duration::from_secs(60)),
         version: "0.1.0".into(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
 

@@ -2,9 +2,11 @@
 
 use crate::program::{bare, run};
 
-const COMMANDS: [&[&str]; 21] = [
+const COMMANDS: [&[&str]; 23] = [
     &["start"],
     &["enqueue"],
+    &["why"],
+    &["doctor"],
     &["perf"],
     &["completions"],
     &["jobs", "list"],

@@ -11,12 +11,12 @@ use crate::stores::on_every_store;
 
 /// Waits at the gate where it is told to.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
-#[rocketjob(kind = "Guest", keep_completed)]
-struct Guest {
+#[rocketjob(kind = "Visitor", keep_completed)]
+struct Visitor {
     waits: bool,
 }
 
-impl Perform for Guest {
+impl Perform for Visitor {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
         if self.waits {
             job.shared::<Arc<Semaphore>>()?.acquire().await?.forget();
@@ -27,11 +27,11 @@ impl Perform for Guest {
 
 /// There is only one of it.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
-#[rocketjob(kind = "OnlyGuest")]
+#[rocketjob(kind = "OnlyVisitor")]
 #[singleton]
-struct OnlyGuest {}
+struct OnlyVisitor {}
 
-impl Perform for OnlyGuest {
+impl Perform for OnlyVisitor {
     async fn perform(&mut self, _job: &JobContext) -> JobResult {
         Ok(())
     }
@@ -40,23 +40,23 @@ impl Perform for OnlyGuest {
 /// A server with one worker that looks for work far too seldom to find any by chance.
 fn one_worker(store: &Store) -> ServerBuilder {
     let mut registry = Registry::new();
-    registry.register::<Guest>().unwrap();
-    registry.register::<OnlyGuest>().unwrap();
+    registry.register::<Visitor>().unwrap();
+    registry.register::<OnlyVisitor>().unwrap();
     Server::builder(store).only(registry).workers(1)
 }
 
 /// Creates jobs until one begins with its creation: the server has found nothing else to do by then.
-async fn begun_at_once(store: &Store) -> JobHandle<Guest> {
+async fn begun_at_once(store: &Store) -> JobHandle<Visitor> {
     eventually("a job begins at once", async || {
-        let guest = Guest { waits: false }.create(store).await.unwrap();
-        (guest.state() == State::Running).then_some(guest)
+        let visitor = Visitor { waits: false }.create(store).await.unwrap();
+        (visitor.state() == State::Running).then_some(visitor)
     })
     .await
 }
 
 async fn all_completed(store: &Store) {
     eventually("all jobs are completed", async || {
-        let left = Guest::query(store).filter(Filter::ne(name::STATE, "completed"));
+        let left = Visitor::query(store).filter(Filter::ne(name::STATE, "completed"));
         (left.count().await.unwrap() == 0).then_some(())
     })
     .await;
@@ -66,13 +66,13 @@ on_every_store! {
     /// It stands in the store as running when `create` returns, and is claimed by nobody else.
     async fn an_idle_worker_begins_what_is_created_beside_it(fixture: &Fixture) {
         let server = one_worker(&fixture.store).start().await.unwrap();
-        let guest = begun_at_once(&fixture.store).await;
-        assert_eq!(guest.document().worker_name(), Some(format!("{}:1", server.name()).as_str()));
-        assert!(guest.document().get(name::STARTED_AT).is_some());
+        let visitor = begun_at_once(&fixture.store).await;
+        assert_eq!(visitor.document().worker_name(), Some(format!("{}:1", server.name()).as_str()));
+        assert!(visitor.document().get(name::STARTED_AT).is_some());
         all_completed(&fixture.store).await;
         let figures = server.figures();
         assert!(figures.at_once >= 1, "{figures:?}");
-        let stored = fixture.store.get(guest.id()).await.unwrap().unwrap();
+        let stored = fixture.store.get(visitor.id()).await.unwrap().unwrap();
         assert_eq!((stored.state(), stored.failure_count()), (State::Completed, 0));
         server.stop().await.unwrap();
     }
@@ -85,19 +85,19 @@ on_every_store! {
         let filter = Filter::ne(name::DESCRIPTION, "for another server");
         let server = one_worker(store).shared(Arc::clone(&gate)).filter(filter);
         let server = server.heartbeat_interval(Duration::from_millis(100)).start().await.unwrap();
-        let mut guest = Guest { waits: true }.create(store).await.unwrap();
+        let mut visitor = Visitor { waits: true }.create(store).await.unwrap();
         eventually("the worker is busy", async || {
-            guest.reload().await.unwrap();
-            (guest.state() == State::Running).then_some(())
+            visitor.reload().await.unwrap();
+            (visitor.state() == State::Running).then_some(())
         })
         .await;
-        let next = Guest { waits: false }.create(store).await.unwrap();
+        let next = Visitor { waits: false }.create(store).await.unwrap();
         assert_eq!(next.state(), State::Queued, "the only worker is busy");
         gate.add_permits(Semaphore::MAX_PERMITS / 2);
         all_completed(store).await;
 
         begun_at_once(store).await;
-        let foreign = Guest { waits: false }.description("for another server");
+        let foreign = Visitor { waits: false }.description("for another server");
         let foreign = foreign.create(store).await.unwrap();
         assert_eq!(foreign.state(), State::Queued, "the filter forbids it");
         foreign.delete().await.unwrap();
@@ -105,7 +105,7 @@ on_every_store! {
         let running = [ServerState::Running];
         store.set_server_state(server.id(), &running, ServerState::Paused).await.unwrap();
         eventually("a paused server takes nothing", async || {
-            let job = Guest { waits: false }.create(store).await.unwrap();
+            let job = Visitor { waits: false }.create(store).await.unwrap();
             (job.state() == State::Queued).then_some(())
         })
         .await;
@@ -127,16 +127,16 @@ on_every_store! {
             all_completed(&store).await;
             eventually("the creation of a job fails", async || {
                 faulty.fail_next(Call::Insert, fault);
-                let failed = Guest { waits: false }.create(&store).await.unwrap_err();
+                let failed = Visitor { waits: false }.create(&store).await.unwrap_err();
                 assert!(failed.is_transient(), "{failed}");
                 let begun = server.figures().at_once;
-                Guest { waits: false }.create(&store).await.unwrap();
+                Visitor { waits: false }.create(&store).await.unwrap();
                 all_completed(&store).await;
                 (server.figures().at_once > begun).then_some(())
             })
             .await;
         }
-        let performed = Guest::query(&fixture.store).state(State::Completed).count().await.unwrap();
+        let performed = Visitor::query(&fixture.store).state(State::Completed).count().await.unwrap();
         assert_eq!(server.stop().await.unwrap().refused, 0);
         assert!(performed >= 5, "what was stored all the same is performed too: {performed}");
     }
@@ -146,16 +146,16 @@ on_every_store! {
         let faulty = Faulty::new(&fixture.store);
         let store = Store::new(faulty.clone());
         let server = one_worker(&store).start().await.unwrap();
-        OnlyGuest {}.priority(1).run_at(rocketjob::after(&store, Duration::from_hours(1)))
+        OnlyVisitor {}.priority(1).run_at(rocketjob::after(&store, Duration::from_hours(1)))
             .create(&store)
             .await
             .unwrap();
         begun_at_once(&store).await;
-        let error = OnlyGuest {}.create(&store).await.unwrap_err();
+        let error = OnlyVisitor {}.create(&store).await.unwrap_err();
         assert!(matches!(error, Error::Existing { .. }), "{error}");
         begun_at_once(&store).await;
         faulty.before_next(Call::Insert, std::future::pending());
-        let creating = Guest { waits: false }.create(&store);
+        let creating = Visitor { waits: false }.create(&store);
         assert!(tokio::time::timeout(Duration::from_millis(10), creating).await.is_err());
         begun_at_once(&store).await;
         all_completed(&store).await;

@@ -533,7 +533,7 @@ async fn a_server_reports_what_it_found() {
     let report = server.report();
     assert_eq!(report.foreign_kinds, ["Waiting"]);
     assert_eq!(report.inspection.product, "memory");
-    assert_eq!(report.inspection.problems, Vec::<String>::new());
+    assert_eq!(report.inspection.problems(), Vec::<String>::new());
     let servers = store.servers().await.unwrap();
     assert_eq!(servers[0].definitions[0].kind, "Slow");
     assert_eq!(servers[0].definitions[0].timeout_seconds, Some(1));

@@ -150,6 +150,14 @@ pub(crate) struct Selection {
     pub(crate) yes: bool,
 }
 
+/// Tells why a job is not running, and what to do.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  rocketjob why 6748a1f0c3d2e1a0b4c5d6e7")]
+pub(crate) struct WhyArguments {
+    /// The id of the job.
+    pub(crate) id: ObjectId,
+}
+
 /// Creates a job.
 #[derive(Debug, Args)]
 #[command(

@@ -28,6 +28,11 @@ pub(crate) struct StartArguments {
     /// A file for the process id; it goes when the server ends.
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
+    /// Where metrics, health and readiness are told over HTTP, such as 127.0.0.1:9394.
+    ///
+    /// The paths are /metrics, /health and /ready. There is no authentication.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) http: Option<String>,
     #[command(flatten)]
     pub(crate) log: LogArguments,
 }

@@ -2,7 +2,8 @@
 
 use bson::{Bson, DateTime, oid::ObjectId};
 use rocketjob_core::{
-    Cursor, Filter, JobDocument, LOST_CLAIM, Query, Sort, State, Store, UNDECODABLE, integer,
+    Cursor, Error, Filter, JobDocument, LOST_CLAIM, Query, SetAside, Sort, State, Store,
+    UNDECODABLE, integer,
 };
 use serde_json::json;
 
@@ -37,10 +38,29 @@ pub(super) async fn list(
     let mut jobs = store.find(&query).await?;
     let has_more = jobs.len() > arguments.limit;
     jobs.truncate(arguments.limit);
+    let unreadable = if arguments.undecodable {
+        unreadable(store, arguments.limit).await?
+    } else {
+        Vec::new()
+    };
     let next = jobs.last().filter(|_| has_more).map(|last| key(sort, last));
     if output.is_json() {
         let shown: Vec<_> = jobs.iter().map(job_json).collect();
-        return output.document(&json!({ "jobs": shown, "next": next }));
+        let mut shown = json!({ "jobs": shown, "next": next });
+        if arguments.undecodable {
+            let unreadable = unreadable.iter();
+            shown["unreadable"] = unreadable
+                .map(|found| json!({ "id": found.id, "problem": found.reason }))
+                .collect();
+        }
+        return output.document(&shown);
+    }
+    for found in &unreadable {
+        let reason = &found.reason;
+        output.line(&format!("{} cannot be read: {reason}", found.id))?;
+    }
+    if jobs.is_empty() && !unreadable.is_empty() {
+        return Ok(());
     }
     if jobs.is_empty() {
         output.note("no jobs");
@@ -53,6 +73,22 @@ pub(super) async fn list(
         output.note(&format!("There are more: --after {next}"));
     }
     Ok(())
+}
+
+/// Documents that are no jobs at all; those that only their Rust types cannot be read from are in
+/// the list itself.
+async fn unreadable(store: &Store, limit: usize) -> Result<Vec<SetAside>, Failure> {
+    let mut unreadable = Vec::new();
+    for found in store.undecodable(limit).await? {
+        let is_readable = match ObjectId::parse_str(&found.id) {
+            Ok(id) => !matches!(store.get(id).await, Err(Error::Undecodable { .. })),
+            Err(_) => false,
+        };
+        if !is_readable {
+            unreadable.push(found);
+        }
+    }
+    Ok(unreadable)
 }
 
 fn filter(store: &Store, arguments: &ListArguments) -> Result<Filter, Failure> {

@@ -7,6 +7,7 @@ use bson::doc;
 
 use super::MemoryStore;
 use crate::{
+    bell::{Bells, News},
     encoding::{integer, whole_number},
     error::{Error, Result},
     event::{Event, EventCursor},
@@ -31,6 +32,11 @@ impl Events {
             self.kept.pop_front();
             self.first += 1;
         }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.first = self.end();
+        self.kept.clear();
     }
 
     fn end(&self) -> i64 {
@@ -61,6 +67,7 @@ fn cursor(position: i64) -> EventCursor {
 impl EventStore for MemoryStore {
     async fn publish(&self, event: &Event) -> Result<()> {
         self.data().events.push(event.clone());
+        self.0.event_bell.ring(News::READY);
         Ok(())
     }
 
@@ -76,5 +83,17 @@ impl EventStore for MemoryStore {
             .ok_or_else(|| Error::configuration("the event cursor is not of this store"))?;
         let (events, position) = self.data().events.behind(position, limit);
         Ok((events, cursor(position)))
+    }
+
+    fn event_bells(&self) -> u64 {
+        self.0.event_bell.rung().ready
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        self.0.event_bell.wait(Bells::of_ready(known)).await.ready
+    }
+
+    fn hears_events(&self) -> bool {
+        true
     }
 }

@@ -5,11 +5,9 @@ use bson::oid::ObjectId;
 
 use super::MemoryStore;
 use crate::{
-    clock::{Clock as _, SystemClock},
     error::{Error, Result},
-    inspection::Inspection,
     server::{Heartbeat, ServerDocument, ServerState},
-    storage::{InspectStore, ServerStore},
+    storage::ServerStore,
 };
 
 #[async_trait]
@@ -86,18 +84,5 @@ impl ServerStore for MemoryStore {
             data.servers.remove(&id);
         }
         Ok(stands)
-    }
-}
-
-#[async_trait]
-impl InspectStore for MemoryStore {
-    async fn inspect(&self) -> Result<Inspection> {
-        Ok(Inspection {
-            product: "memory".into(),
-            topology: "this process".into(),
-            durability: "none: everything goes with the process".into(),
-            clock_offset: self.time().duration_since(SystemClock.now()),
-            problems: Vec::new(),
-        })
     }
 }

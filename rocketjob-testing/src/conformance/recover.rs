@@ -101,6 +101,8 @@ fn server(id: ObjectId, name: &str, version: &str) -> ServerDocument {
         lease: None,
         version: version.into(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
 

@@ -1,9 +1,9 @@
 //! `ServerStore`.
 
-use bson::oid::ObjectId;
+use bson::{Bson, doc, oid::ObjectId};
 use rocketjob_core::{
-    Definition, Error, LogLevel, LostClaim, PublishedDefinition, ServerDocument, ServerState,
-    Store, later,
+    Definition, Error, Filter, LogLevel, LostClaim, PublishedDefinition, ServerDocument,
+    ServerState, Store, date, later, name,
 };
 
 use super::before;
@@ -20,6 +20,8 @@ fn server(store: &Store, name: &str) -> ServerDocument {
         lease: Some(std::time::Duration::from_millis(2500)),
         version: "1.2.3".into(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
 
@@ -55,8 +57,17 @@ pub async fn keeps_the_whole_document(harness: &impl Harness) {
         definition.publish(),
         Definition::new("Other", "app::Other").publish(),
     ];
+    let filter = Filter::eq("$odd.name", 5_i64)
+        .and(Filter::exists("a").or(Filter::prefix("b", "x")))
+        .and(Filter::lt(name::RUN_AT, date(store.now())))
+        .and(Filter::is_in(
+            "c",
+            [Bson::Null, ObjectId::new().into(), doc! { "d": 1 }.into()],
+        ));
     let server = ServerDocument {
         definitions: published,
+        filter: Some(filter),
+        poll_interval: Some(std::time::Duration::from_millis(750)),
         ..server(&store, "host:1")
     };
     store.insert_server(&server).await.unwrap();

@@ -317,7 +317,7 @@ pub async fn judges_transitions_without_a_claim(harness: &impl Harness) {
         change: to(State::Queued).set(name::READY, true),
     };
     let gone = store.next_id();
-    let ids = [&retried, &rival, &aborted, &waiting, &plain].map(|job| job.id());
+    let ids = [&retried, &rival, &aborted, &waiting, &plain].map(rocketjob_core::JobDocument::id);
     let patches: Vec<_> = ids.into_iter().chain([gone]).map(retry).collect();
     let expected = [
         Settled::Accepted,

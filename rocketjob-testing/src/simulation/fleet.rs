@@ -12,7 +12,9 @@ use jiff::SignedDuration;
 use parking_lot::Mutex;
 use rocketjob_core::{
     CreateJob, Error, JobDocument, JobStore, LOST_CLAIM, Registry, Result, ServerState,
-    ServerStore, State, Store, Transition, later, steer,
+    ServerStore, State, Store, Transition,
+    control::{ServerAction, ServerCommand, Target, WorkerAction, WorkerCommand, steer_servers},
+    later, steer,
 };
 use rocketjob_worker::{Server, simulation::Process};
 use tokio::{task::spawn_local, time::sleep};
@@ -143,6 +145,12 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
             .set_server_state(server.id, &paused, ServerState::Running)
             .await?;
     }
+    // Behind all that was published before, however late that is heard.
+    let resume = ServerCommand {
+        action: ServerAction::Resume,
+        target: Target::All,
+    };
+    outside.publish(&resume.to_event(&outside)).await?;
     world.note(|| "the storm is over".to_owned());
     if let Ok(produced) = producing.await {
         produced?;
@@ -417,7 +425,44 @@ async fn interfere(world: &World, outside: &Store, registry: &Registry) -> Resul
     let Some(server) = servers.get(usize::try_from(world.number(0..4)).unwrap_or(0)) else {
         return Ok(false);
     };
-    match world.number(0..5) {
+    match world.number(0..7) {
+        5 => {
+            let action = match world.number(0..4) {
+                0 => ServerAction::Pause,
+                1 => ServerAction::Resume,
+                2 => ServerAction::Refresh,
+                _ => ServerAction::ThreadDump,
+            };
+            world.note(|| format!("{} hears: {action:?}", server.name));
+            let target = Target::Server(server.id);
+            if matches!(action, ServerAction::Pause | ServerAction::Resume) && world.chance(50) {
+                // As the original does it: the document says nothing of it.
+                let event = ServerCommand { action, target }.to_event(outside);
+                outside.publish(&event).await?;
+            } else {
+                match steer_servers(outside, &target, action).await {
+                    // It has gone meanwhile.
+                    Ok(_) | Err(Error::Configuration(_)) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        6 => {
+            let wait = Duration::from_millis(world.number(0..2000));
+            let action = if world.chance(50) {
+                WorkerAction::Stop
+            } else {
+                WorkerAction::Kill { wait }
+            };
+            world.note(|| format!("a worker of {} hears: {action:?}", server.name));
+            let worker = u32::try_from(world.number(1..4)).unwrap_or(1);
+            let command = WorkerCommand {
+                action,
+                server: server.id,
+                worker,
+            };
+            outside.publish(&command.to_event(outside)).await?;
+        }
         0 => {
             world.note(|| format!("{} is removed by hand", server.name));
             world.remove_by_hand(server.id).await?;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    ops::RangeInclusive,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,8 +17,8 @@ use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobStore, Openings, Patch, Query, ReadFrom, Refusal,
-    Registry, Result, ServerDocument, ServerState, ServerStore, Settled, State,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Registry, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
 };
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
@@ -370,6 +371,22 @@ impl EventStore for Network {
         })
         .await
     }
+
+    fn event_bells(&self) -> u64 {
+        self.world.store().event_bells()
+    }
+
+    async fn event_published(&self, known: u64) -> u64 {
+        if self.ear.hears_others() {
+            self.world.store().event_published(known).await
+        } else {
+            std::future::pending().await
+        }
+    }
+
+    fn hears_events(&self) -> bool {
+        self.ear.hears_others()
+    }
 }
 
 #[async_trait]
@@ -377,6 +394,33 @@ impl InspectStore for Network {
     async fn inspect(&self) -> Result<Inspection> {
         self.send("inspect", |world| {
             async move { world.store().inspect().await }.boxed()
+        })
+        .await
+    }
+
+    async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64> {
+        let set = set.clone();
+        self.send("count_set", move |world| {
+            async move { world.store().count_set(&set, at_most).await }.boxed()
+        })
+        .await
+    }
+
+    async fn first_ready(
+        &self,
+        kind: &str,
+        priorities: RangeInclusive<i64>,
+    ) -> Result<Option<JobDocument>> {
+        let kind = kind.to_owned();
+        self.send("first_ready", move |world| {
+            async move { world.store().first_ready(&kind, priorities).await }.boxed()
+        })
+        .await
+    }
+
+    async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
+        self.send("undecodable", move |world| {
+            async move { world.store().undecodable(at_most).await }.boxed()
         })
         .await
     }

@@ -114,5 +114,7 @@ fn server(name: &str) -> ServerDocument {
         lease: None,
         version: String::new(),
         definitions: Vec::new(),
+        filter: None,
+        poll_interval: None,
     }
 }
