@@ -60,7 +60,7 @@ fn read(file: &Path) -> Result<Config, Failure> {
             .span()
             .and_then(|span| text.get(..span.start))
             .unwrap_or_default();
-        let line = before.lines().count().max(1);
+        let line = before.matches('\n').count() + 1;
         Failure::usage(format!(
             "the configuration file {name} makes no sense at line {line}: {}",
             error.message()

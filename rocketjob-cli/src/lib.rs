@@ -74,19 +74,22 @@ pub fn run(program: Program) -> ExitCode {
 
 fn parsed(version: &'static str) -> Result<Arguments, clap::Error> {
     use clap::FromArgMatches;
-    let command = Arguments::command().version(version);
-    Arguments::from_arg_matches(&command.try_get_matches()?)
+    let matches = command().version(version).try_get_matches()?;
+    Arguments::from_arg_matches(&matches)
+}
+
+/// The commands, under the name by which the program was called.
+fn command() -> clap::Command {
+    let name = std::env::args_os().next().and_then(|path| {
+        let name = std::path::Path::new(&path).file_stem()?;
+        Some(name.to_str()?.to_owned())
+    });
+    Arguments::command().name(name.unwrap_or_else(|| "rocketjob".into()))
 }
 
 fn complete(shell: clap_complete::Shell) {
-    let mut command = Arguments::command();
-    let name = std::env::args_os()
-        .next()
-        .and_then(|path| {
-            let name = std::path::PathBuf::from(path).file_name()?.to_owned();
-            name.into_string().ok()
-        })
-        .unwrap_or_else(|| "rocketjob".into());
+    let mut command = command();
+    let name = command.get_name().to_owned();
     clap_complete::generate(shell, &mut command, name, &mut std::io::stdout());
 }
 

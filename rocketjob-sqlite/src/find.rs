@@ -197,9 +197,9 @@ impl Part {
             Self::With(_) => format!("{field} {direction}, id {direction}"),
         };
         values.push(Value::Integer(sql_count(size)));
-        // The primary key has the order of ids: what an index finds would be sorted for each page.
+        // What another index finds would be sorted for each page. `NOT INDEXED` does not say so.
         let walk = match self {
-            Self::ById(_) if query.walk => "NOT INDEXED ",
+            Self::ById(_) if query.walk => "INDEXED BY sqlite_autoindex_jobs_1 ",
             _ => "",
         };
         let sql = format!(

@@ -65,7 +65,13 @@ pub(crate) enum ServersCommand {
         #[arg(long)]
         live: bool,
         /// How many seconds lie in between.
-        #[arg(long, default_value_t = 1.0, value_name = "SECONDS", requires = "live")]
+        #[arg(
+            long,
+            default_value_t = 1.0,
+            value_name = "SECONDS",
+            requires = "live",
+            allow_negative_numbers = true
+        )]
         interval: f64,
     },
     /// Lets servers finish their jobs and end.
@@ -85,7 +91,12 @@ pub(crate) enum ServersCommand {
         #[command(flatten)]
         target: TargetArguments,
         /// How many seconds jobs may take to finish.
-        #[arg(long, default_value_t = 5.0, value_name = "SECONDS")]
+        #[arg(
+            long,
+            default_value_t = 5.0,
+            value_name = "SECONDS",
+            allow_negative_numbers = true
+        )]
         wait: f64,
     },
     /// Lets servers write to their logs what each of their workers does.
