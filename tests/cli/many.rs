@@ -1,4 +1,5 @@
-//! Many jobs: 100,000 that failed are put back, and that can be interrupted.
+//! Many jobs: 100,000 that failed are put back, and that can be interrupted. (Fewer in debug builds,
+//! which take ten times as long.)
 
 use std::{
     process::Stdio,
@@ -14,7 +15,11 @@ use crate::{
     stores::Fixture,
 };
 
-const JOBS: u64 = 100_000;
+const JOBS: u64 = if cfg!(debug_assertions) {
+    10_000
+} else {
+    100_000
+};
 
 async fn count(fixture: &Fixture, state: State) -> u64 {
     fixture
@@ -27,8 +32,8 @@ async fn count(fixture: &Fixture, state: State) -> u64 {
 /// Jobs that failed, and others of which each pass over all would have to read.
 async fn fill(fixture: &Fixture) {
     let store = &fixture.store;
-    for _ in 0..JOBS / 10_000 {
-        let jobs = (0..10_000).map(|number| {
+    for _ in 0..JOBS / 1_000 {
+        let jobs = (0..1_000).map(|number| {
             let document = doc! {
                 name::ID: store.next_id(),
                 name::KIND: "Import",
@@ -45,17 +50,17 @@ async fn fill(fixture: &Fixture) {
 }
 
 on_durable_stores! {
-    async fn a_hundred_thousand_failed_jobs_are_put_back(fixture: &Fixture) {
+    async fn many_failed_jobs_are_put_back(fixture: &Fixture) {
         fill(fixture).await;
         let retry = ["jobs", "retry", "--all", "--where", "kind:Import error:timeout"];
         let dry = rocketjob(fixture, &[&retry[..], &["--dry-run"]].concat()).await.text();
-        assert!(dry.starts_with("Retry 100000 jobs: a dry run, nothing was done"), "{dry}");
+        assert!(dry.starts_with(&format!("Retry {JOBS} jobs: a dry run, nothing was done")), "{dry}");
         assert_eq!(count(fixture, State::Failed).await, JOBS);
 
         let mut child = admin(fixture);
         child.args(retry).arg("--json").stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = child.spawn().unwrap();
-        eventually("it has begun", async || (count(fixture, State::Queued).await > 5_000).then_some(())).await;
+        eventually("it has begun", async || (count(fixture, State::Queued).await > 0).then_some(())).await;
         signal(&child, "INT").await;
         let interrupted = ran(child.wait_with_output().await.unwrap());
         let told: serde_json::Value = serde_json::from_str(&interrupted.out).unwrap();

@@ -40,7 +40,7 @@ fn starting(fixture: &Fixture, name: &str) -> ServerDocument {
         started_at: None,
         state: ServerState::Starting,
         heartbeat: None,
-        lease: Some(Duration::from_secs(60)),
+        lease: Some(Duration::from_mins(1)),
         version: "0.1.0".into(),
         definitions: Vec::new(),
         filter: None,
