@@ -41,7 +41,10 @@ pub(crate) async fn start(
     let server = tokio::select! {
         biased;
         () = &mut asked => match tokio::time::timeout(START_GRACE, starting).await {
-            Ok(server) => return Ok(drop(server?.stop_now().await?)),
+            Ok(server) => {
+                server?.stop_now().await?;
+                return Ok(());
+            }
             Err(_) => return Err(Failure::interrupted("interrupted before the server had started")),
         },
         server = &mut starting => server?,
