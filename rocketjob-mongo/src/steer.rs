@@ -1,4 +1,4 @@
-//! Transitions that an operator asks for, of many jobs in one command.
+//! Transitions and deletions that an operator asks for, of many jobs in one command.
 //!
 //! A statement for each job, fenced by its state. Who else has just made the same transition of the
 //! same job cannot be told from this command by the document; how many were met tells that nobody
@@ -17,14 +17,16 @@ use crate::{
 };
 
 /// Whether each patch leads a job of its own from one state to another, under no claim, and takes
-/// no new unique key.
+/// no new unique key; or each deletes one.
 pub(crate) fn are_steered(patches: &[Patch]) -> bool {
     let mut jobs = HashSet::new();
+    let are_deletions = patches.first().is_some_and(|patch| patch.change.delete);
     patches.iter().all(|patch| {
         let (guard, change) = (&patch.guard, &patch.change);
-        let leads_on = change
-            .state()
-            .is_some_and(|target| !guard.states.contains(&target));
+        let leads_on = change.delete
+            || change
+                .state()
+                .is_some_and(|target| !guard.states.contains(&target));
         let takes_key = [name::UNIQUE_KEY, name::UNFINISHED_KEY]
             .iter()
             .any(|key| change.set.contains_key(key));
@@ -32,7 +34,7 @@ pub(crate) fn are_steered(patches: &[Patch]) -> bool {
             && guard.claim.is_none()
             && guard.matching.is_none()
             && !guard.states.is_empty()
-            && !change.delete
+            && change.delete == are_deletions
             && leads_on
             && !takes_key
     })
@@ -52,13 +54,17 @@ impl MongoStore {
             .filter(|at| settled.get(*at) == Some(&Settled::Accepted))
             .collect();
         let mut statements = Vec::with_capacity(open.len());
+        let mut verb = Verb::Update;
         for patch in open.iter().filter_map(|at| patches.get(*at)) {
             let condition = filter::guarded(patch.id, &patch.guard)?;
-            statements.push(command::update(condition, &encoded(&patch.change)?)?);
+            statements.push(if patch.change.delete {
+                verb = Verb::Delete;
+                command::delete(condition)?
+            } else {
+                command::update(condition, &encoded(&patch.change)?)?
+            });
         }
-        let written = self
-            .write(Verb::Update, &statements, Durability::Majority)
-            .await?;
+        let written = self.write(verb, &statements, Durability::Majority).await?;
         let failed = self.keys_in_use(&written).await?;
         let all_met = written.met == (open.len() - failed.len()) as u64;
         let after = if written.repeated || !all_met {
@@ -105,8 +111,16 @@ fn standing(patch: &Patch, found: &HashMap<ObjectId, Document>) -> Settled {
 /// Whether the job is where the patch leads.
 fn led(patch: &Patch, found: &HashMap<ObjectId, Document>) -> Settled {
     let Some(document) = found.get(&patch.id) else {
-        return Settled::Refused(Refusal::NotFound);
+        // It was there before this command.
+        return if patch.change.delete {
+            Settled::Accepted
+        } else {
+            Settled::Refused(Refusal::NotFound)
+        };
     };
+    if patch.change.delete {
+        return Settled::Refused(patch.guard.refusal(document));
+    }
     let state = document.get_str(name::STATE).ok();
     if state == patch.change.state().map(rocketjob_core::State::as_str) {
         Settled::Accepted

@@ -8,7 +8,7 @@ use super::{
     Filter,
     value::{Meaning, Value, guess, meaning},
 };
-use crate::{encoding::timestamp, name};
+use crate::{encoding::timestamp, name, state::State};
 
 /// The text form; see [`Filter::parse`]. Values that no text stands for, such as documents, are
 /// shown and do not read back.
@@ -102,10 +102,14 @@ fn field(f: &mut Formatter<'_>, path: &str) -> fmt::Result {
 fn value(f: &mut Formatter<'_>, path: &str, value: &Bson) -> fmt::Result {
     match value {
         Bson::String(text) => {
-            let known = matches!(meaning(path), Meaning::Text | Meaning::State);
-            let stands_for_itself = known && text != "scheduled"
-                || guess(text, jiff::Timestamp::UNIX_EPOCH) == Value::One(value.clone())
-                    && meaning(path) == Meaning::Any;
+            let stands_for_itself = match meaning(path) {
+                Meaning::Text => true,
+                Meaning::State => State::from_name(text).is_some(),
+                Meaning::Any => {
+                    guess(text, jiff::Timestamp::UNIX_EPOCH) == Value::One(value.clone())
+                }
+                _ => false,
+            };
             if is_plain(text) && text != "null" && stands_for_itself {
                 f.write_str(text)
             } else {

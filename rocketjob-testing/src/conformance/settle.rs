@@ -332,6 +332,21 @@ pub async fn judges_transitions_without_a_claim(harness: &impl Harness) {
     for id in ids {
         states.push(store.get(id).await.unwrap().unwrap().state());
     }
+    let delete = |id| Patch {
+        id,
+        guard: Guard::states([State::Failed, State::Aborted]),
+        change: Change::delete(),
+    };
+    let patches = [rival.id(), aborted.id(), waiting.id(), gone].map(delete);
+    let expected = [
+        Settled::Accepted,
+        Settled::Accepted,
+        Settled::Refused(Refusal::State(State::Queued)),
+        Settled::Refused(Refusal::NotFound),
+    ];
+    assert_eq!(store.settle(patches.into()).await.unwrap(), expected);
+    assert_eq!(store.get(rival.id()).await.unwrap(), None);
+    assert!(store.get(waiting.id()).await.unwrap().is_some());
     let (queued, failed) = (State::Queued, State::Failed);
     assert_eq!(states, [queued, failed, State::Aborted, queued, queued]);
 }

@@ -260,6 +260,23 @@ fn the_json_of_the_original_is_understood() {
     }
 }
 
+#[test]
+fn texts_are_shown_in_quotation_marks_where_they_would_be_read_as_something_else() {
+    for (filter, text) in [
+        (Filter::eq("state", "failed"), "state:failed"),
+        (Filter::eq("state", "scheduled"), "state:\"scheduled\""),
+        (Filter::eq("state", "a"), "state:\"a\""),
+        (Filter::eq("_type", "Import"), "kind:Import"),
+        (Filter::eq("_type", "null"), "kind:\"null\""),
+        (Filter::eq("kind", "true"), "\"kind\":\"true\""),
+        (Filter::ne("a", "word"), "a:!=word"),
+        (Filter::Or(Vec::new()), "not *"),
+    ] {
+        assert_eq!(filter.to_string(), text);
+        assert_eq!(parse(text), filter);
+    }
+}
+
 fn values() -> impl Strategy<Value = Bson> {
     prop_oneof![
         any::<i64>().prop_map(crate::encoding::integer),
