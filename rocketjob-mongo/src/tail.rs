@@ -28,8 +28,10 @@ pub(crate) const MARK: &str = "rocketjob.mark";
 /// The same for all, so that there is one.
 const MARK_ID: [u8; 12] = *b"rocketjobmrk";
 
-/// How long the server holds a request back while there is nothing to tell.
-const AWAIT: Duration = Duration::from_secs(20);
+/// How long the server holds a request back while there is nothing to tell. Who waits is not told
+/// when the collection is dropped, and hears nothing of a new one until then; jobs are looked for as
+/// often where there are no change streams.
+const AWAIT: Duration = Duration::from_millis(500);
 /// How much longer than that an answer may take, before the connection counts as dead.
 const MARGIN: Duration = Duration::from_secs(10);
 /// How many events come with one answer, at most; only their ids do.
