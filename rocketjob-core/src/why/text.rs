@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(ahead(1_234_567, false).to_string(), "1,234,567");
         for (milliseconds, text) in [
             (40, "0.0 s"),
-            (6_250, "6.3 s"),
+            (6_300, "6.3 s"),
             (59_900, "59 s"),
             (61_000, "1 min 1 s"),
             (3_600_000 + 120_000, "1 h 2 min"),
