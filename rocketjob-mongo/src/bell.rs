@@ -21,7 +21,7 @@ use mongodb::{
     options::ReadConcern,
 };
 use parking_lot::Mutex;
-use rocketjob_core::{Bell, Bells, News, State, name};
+use rocketjob_core::{Bell, Bells, JobDocument, News, State, name};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -82,12 +82,21 @@ impl Ear {
         self.bell.wait(known).await
     }
 
-    /// Rings for jobs that this process has inserted.
-    pub(crate) fn inserted(&self, ids: &[ObjectId], news: News) {
-        if news.is_any() && ids.len() <= FEW {
-            self.echoes.expect(ids);
+    /// Jobs are about to be inserted by this process. The bell rings for them when what is returned
+    /// is dropped, and not when the stream tells of them.
+    pub(crate) fn inserting(&self, jobs: &[JobDocument]) -> Inserting<'_> {
+        let news = News::of_jobs(jobs);
+        let mut ids = Vec::new();
+        if news.is_any() && jobs.len() <= FEW {
+            ids.extend(jobs.iter().map(JobDocument::id));
+            self.echoes.expect(&ids);
         }
-        self.bell.ring(news);
+        Inserting {
+            ear: self,
+            news,
+            ids,
+            done: false,
+        }
     }
 
     /// Starts the task, unless it runs.
@@ -107,8 +116,32 @@ impl Ear {
     }
 }
 
-/// Insertions by this process for which the bell has rung: it need not ring again when the stream
-/// tells of them. Where the stream was faster it does, which harms nobody.
+/// An insertion under way. The bell rings whatever becomes of it; one whose end is not known may
+/// come later, and then the stream is to tell of it.
+pub(crate) struct Inserting<'e> {
+    ear: &'e Ear,
+    news: News,
+    ids: Vec<ObjectId>,
+    done: bool,
+}
+
+impl Inserting<'_> {
+    pub(crate) fn done(mut self) {
+        self.done = true;
+    }
+}
+
+impl Drop for Inserting<'_> {
+    fn drop(&mut self) {
+        if !self.done {
+            self.ear.echoes.forget(&self.ids);
+        }
+        self.ear.bell.ring(self.news);
+    }
+}
+
+/// Insertions by this process for which the bell rings by itself: it need not ring again when the
+/// stream tells of them.
 #[derive(Default)]
 struct Echoes(Mutex<VecDeque<ObjectId>>);
 
@@ -119,6 +152,10 @@ impl Echoes {
         // Those of which nobody told, since nobody listened.
         let forgotten = expected.len().saturating_sub(MOST_EXPECTED);
         expected.drain(..forgotten);
+    }
+
+    fn forget(&self, ids: &[ObjectId]) {
+        self.0.lock().retain(|expected| !ids.contains(expected));
     }
 
     fn has(&self, change: &RawDocumentBuf) -> bool {
@@ -311,5 +348,35 @@ fn news(change: &RawDocumentBuf) -> News {
     News {
         ready,
         waiting: !ready,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(id: ObjectId) -> RawDocumentBuf {
+        RawDocumentBuf::try_from(doc! { READY: true, INSERTED: id }).unwrap()
+    }
+
+    #[test]
+    fn each_insertion_is_told_apart_once() {
+        let echoes = Echoes::default();
+        let [ours, given_up, foreign] = [ObjectId::new(), ObjectId::new(), ObjectId::new()];
+        echoes.expect(&[ours, given_up]);
+        echoes.forget(&[given_up]);
+        assert!(!echoes.has(&told(foreign)) && !echoes.has(&told(given_up)));
+        assert!(echoes.has(&told(ours)) && !echoes.has(&told(ours)));
+        let updated =
+            RawDocumentBuf::try_from(doc! { READY: true, INSERTED: bson::Bson::Null }).unwrap();
+        assert!(!echoes.has(&updated));
+    }
+
+    #[test]
+    fn only_so_many_are_expected() {
+        let echoes = Echoes::default();
+        let ids: Vec<_> = (0..=MOST_EXPECTED).map(|_| ObjectId::new()).collect();
+        echoes.expect(&ids);
+        assert!(!echoes.has(&told(ids[0])) && echoes.has(&told(ids[1])));
     }
 }

@@ -187,14 +187,13 @@ impl JobStore for MongoStore {
     }
 
     async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
-        let news = News::of_jobs(&jobs);
+        let inserting = self.0.ear.inserting(&jobs);
         let first = first_of_kinds(&jobs);
-        let ids: Vec<_> = jobs.iter().map(JobDocument::id).collect();
         let insertions = self.insert_jobs(jobs).await?;
         for (kind, place) in first {
             self.frontiers().came(&kind, place);
         }
-        self.0.ear.inserted(&ids, news);
+        inserting.done();
         Ok(insertions)
     }
 

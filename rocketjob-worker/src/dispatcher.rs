@@ -121,12 +121,12 @@ impl Claims {
     /// The store can be reached again: claims in doubt before this one can be looked for.
     fn clear_up(&self, sequence: u64) {
         let doubted = self.doubted.load(Ordering::Relaxed);
-        let in_order = Ordering::Relaxed;
+        let relaxed = Ordering::Relaxed;
         if doubted != 0
             && doubted < sequence
             && self
                 .doubted
-                .compare_exchange(doubted, 0, in_order, in_order)
+                .compare_exchange(doubted, 0, relaxed, relaxed)
                 .is_ok()
         {
             self.doubtful.notify_one();

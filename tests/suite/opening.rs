@@ -45,9 +45,25 @@ fn one_worker(store: &Store) -> ServerBuilder {
     Server::builder(store).only(registry).workers(1)
 }
 
+/// How often a server must be seen to have nothing to do, before it is taken for idle.
+const LOOKS: usize = 10;
+
+/// Returns when the server has nothing to do.
+async fn idle(store: &Store, server: &Server) {
+    all_completed(store).await;
+    let mut seen = (server.figures(), 0);
+    eventually("the server is idle", async || {
+        let now = server.figures();
+        seen = (now, if now == seen.0 { seen.1 + 1 } else { 0 });
+        (seen.1 >= LOOKS).then_some(())
+    })
+    .await;
+}
+
 /// Creates jobs until one begins with its creation: the server has found nothing else to do by then.
-async fn begun_at_once(store: &Store) -> JobHandle<Visitor> {
+async fn begun_at_once(store: &Store, server: &Server) -> JobHandle<Visitor> {
     eventually("a job begins at once", async || {
+        idle(store, server).await;
         let visitor = Visitor { waits: false }.create(store).await.unwrap();
         (visitor.state() == State::Running).then_some(visitor)
     })
@@ -66,7 +82,7 @@ on_every_store! {
     /// It stands in the store as running when `create` returns, and is claimed by nobody else.
     async fn an_idle_worker_begins_what_is_created_beside_it(fixture: &Fixture) {
         let server = one_worker(&fixture.store).start().await.unwrap();
-        let visitor = begun_at_once(&fixture.store).await;
+        let visitor = begun_at_once(&fixture.store, &server).await;
         assert_eq!(visitor.document().worker_name(), Some(format!("{}:1", server.name()).as_str()));
         assert!(visitor.document().get(name::STARTED_AT).is_some());
         all_completed(&fixture.store).await;
@@ -96,7 +112,7 @@ on_every_store! {
         gate.add_permits(Semaphore::MAX_PERMITS / 2);
         all_completed(store).await;
 
-        begun_at_once(store).await;
+        begun_at_once(store, &server).await;
         let foreign = Visitor { waits: false }.description("for another server");
         let foreign = foreign.create(store).await.unwrap();
         assert_eq!(foreign.state(), State::Queued, "the filter forbids it");
@@ -112,7 +128,7 @@ on_every_store! {
         let paused = [ServerState::Paused];
         store.set_server_state(server.id(), &paused, ServerState::Running).await.unwrap();
         all_completed(store).await;
-        begun_at_once(store).await;
+        begun_at_once(store, &server).await;
         server.stop().await.unwrap();
     }
 
@@ -123,18 +139,13 @@ on_every_store! {
         let store = Store::new(faulty.clone());
         let server = one_worker(&store).start().await.unwrap();
         for fault in [Fault::Before, Fault::After] {
-            begun_at_once(&store).await;
-            all_completed(&store).await;
-            eventually("the creation of a job fails", async || {
-                faulty.fail_next(Call::Insert, fault);
-                let failed = Visitor { waits: false }.create(&store).await.unwrap_err();
-                assert!(failed.is_transient(), "{failed}");
-                let begun = server.figures().at_once;
-                Visitor { waits: false }.create(&store).await.unwrap();
-                all_completed(&store).await;
-                (server.figures().at_once > begun).then_some(())
-            })
-            .await;
+            begun_at_once(&store, &server).await;
+            idle(&store, &server).await;
+            faulty.fail_next(Call::Insert, fault);
+            let failed = Visitor { waits: false }.create(&store).await.unwrap_err();
+            assert!(failed.is_transient(), "{failed}");
+            begun_at_once(&store, &server).await;
+            idle(&store, &server).await;
         }
         let performed = Visitor::query(&fixture.store).state(State::Completed).count().await.unwrap();
         assert_eq!(server.stop().await.unwrap().refused, 0);
@@ -150,14 +161,14 @@ on_every_store! {
             .create(&store)
             .await
             .unwrap();
-        begun_at_once(&store).await;
+        begun_at_once(&store, &server).await;
         let error = OnlyVisitor {}.create(&store).await.unwrap_err();
         assert!(matches!(error, Error::Existing { .. }), "{error}");
-        begun_at_once(&store).await;
+        begun_at_once(&store, &server).await;
         faulty.before_next(Call::Insert, std::future::pending());
         let creating = Visitor { waits: false }.create(&store);
         assert!(tokio::time::timeout(Duration::from_millis(10), creating).await.is_err());
-        begun_at_once(&store).await;
+        begun_at_once(&store, &server).await;
         all_completed(&store).await;
         server.stop().await.unwrap();
     }
