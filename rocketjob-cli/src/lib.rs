@@ -17,6 +17,7 @@ mod logging;
 mod output;
 mod perf;
 mod pid_file;
+mod screen;
 mod servers;
 mod start;
 mod view;

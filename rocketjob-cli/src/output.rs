@@ -141,7 +141,7 @@ impl Output {
 }
 
 /// A reader that goes away, such as `head`, has seen enough.
-fn written(outcome: io::Result<()>) -> Result<(), Failure> {
+pub(crate) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::other(format!(
             "the output cannot be written: {error}"

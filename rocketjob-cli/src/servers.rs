@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use console::Term;
 use rocketjob_core::{ServerDocument, Store, control, control::Target};
 use serde_json::{Value, json};
 
@@ -10,7 +9,8 @@ use crate::{
     arguments::{ServersCommand, TargetArguments},
     failure::Failure,
     interrupt::Interrupt,
-    output::Output,
+    output::{Output, written},
+    screen::Screen,
     view::ago,
 };
 
@@ -153,33 +153,53 @@ fn server_json(server: &ServerDocument) -> Value {
 async fn live(store: &Store, interval: f64, output: &Output) -> Result<(), Failure> {
     let interval = seconds("--interval", interval)?.max(Duration::from_millis(100));
     let interrupt = Interrupt::listen();
-    let screen = Term::stdout();
+    let mut screen = output.is_live().then(Screen::new);
     while !interrupt.is_asked() {
         let shown = store.servers().await;
         if output.is_json() {
             output.document_line(&document(&shown?))?;
         } else {
             let text = match &shown {
-                Ok(servers) if servers.is_empty() => "no servers".to_owned(),
-                Ok(servers) => table(store, servers, output),
+                Ok(servers) => format!("{}\n{}", summary(store, servers), body(store, servers, output)),
                 // It may come back; nobody wants to start the command again.
-                Err(error) => error.chain(),
+                Err(error) => output.table(&["ERROR"], vec![vec![error.chain()]]),
             };
-            if output.is_live() {
-                let _ = screen.clear_screen();
+            match &mut screen {
+                Some(screen) => written(screen.draw(&text))?,
+                None => output.line(&text)?,
             }
-            output.line(&text)?;
         }
-        pause(interval, &interrupt).await;
+        pause(interval, &interrupt, screen.as_ref()).await;
     }
     Ok(())
 }
 
-/// Waits, and not any longer than until the process is asked to end.
-async fn pause(interval: Duration, interrupt: &Interrupt) {
+/// One line on all of them, and when they were so.
+fn summary(store: &Store, servers: &[ServerDocument]) -> String {
+    let beats = servers.iter().filter_map(|server| server.heartbeat);
+    let workers: u64 = beats.map(|beat| u64::from(beat.workers)).sum();
+    let time = store.now().strftime("%F %T UTC");
+    match servers {
+        [] => format!("no servers, {time}"),
+        [_] => format!("1 server, {workers} workers, {time}"),
+        _ => format!("{} servers, {workers} workers, {time}", servers.len()),
+    }
+}
+
+fn body(store: &Store, servers: &[ServerDocument], output: &Output) -> String {
+    if servers.is_empty() {
+        return String::new();
+    }
+    table(store, servers, output)
+}
+
+/// Waits, and not any longer than until the process is asked to end, or the terminal gets another
+/// size.
+async fn pause(interval: Duration, interrupt: &Interrupt, screen: Option<&Screen>) {
     const STEP: Duration = Duration::from_millis(50);
     let mut left = interval;
-    while !left.is_zero() && !interrupt.is_asked() {
+    let is_resized = || screen.is_some_and(Screen::is_resized);
+    while !left.is_zero() && !interrupt.is_asked() && !is_resized() {
         let step = left.min(STEP);
         tokio::time::sleep(step).await;
         left = left.saturating_sub(step);

@@ -23,4 +23,5 @@ mod start;
     reason = "the suite's own module, of which this needs a part"
 )]
 mod stores;
+mod terminal;
 mod usage;

@@ -114,7 +114,7 @@ impl Reason {
             Self::FilteredOut { servers } => {
                 f.write_str("is left out by the filter of each server that performs its kind: ")?;
                 list(f, servers, |Passed { name, filter }, f| {
-                    write!(f, "{name} takes only {filter:?}")
+                    write!(f, "{name} takes only `{filter}`")
                 })?;
                 f.write_str("; start one without, or with another filter")
             }
