@@ -160,7 +160,11 @@ async fn live(store: &Store, interval: f64, output: &Output) -> Result<(), Failu
             output.document_line(&document(&shown?))?;
         } else {
             let text = match &shown {
-                Ok(servers) => format!("{}\n{}", summary(store, servers), body(store, servers, output)),
+                Ok(servers) => format!(
+                    "{}\n{}",
+                    summary(store, servers),
+                    body(store, servers, output)
+                ),
                 // It may come back; nobody wants to start the command again.
                 Err(error) => output.table(&["ERROR"], vec![vec![error.chain()]]),
             };

@@ -12,6 +12,7 @@ use syn::{
 };
 
 use crate::{
+    concern,
     item::{self, Item, Value},
     problems::Problems,
     spelling,
@@ -28,7 +29,7 @@ pub(crate) struct Job<'a> {
     pub(crate) fields: Vec<Field<'a>>,
 }
 
-/// What `#[rocketjob(…)]`, `#[singleton]` and `#[concern(…)]` say.
+/// What `#[rocketjob(…)]` says, `#[concern(…)]`, and the attributes of our own concerns.
 #[derive(Default)]
 pub(crate) struct JobOptions {
     pub(crate) kind: Option<LitStr>,
@@ -48,7 +49,8 @@ pub(crate) struct JobOptions {
 
 /// A concern of the job.
 pub(crate) enum Concern {
-    Singleton(Ident),
+    /// One of ours: its name, and the expression that makes it.
+    BuiltIn(Ident, TokenStream),
     Custom(Expr),
 }
 
@@ -125,22 +127,22 @@ impl JobOptions {
                         options.add(&item, &mut seen, problems);
                     }
                 }
-                Some(name @ ("singleton" | "concern")) => {
-                    let Some(item) = as_item(attribute) else {
-                        continue;
-                    };
-                    let is_plain = matches!(item.value, Value::None);
-                    // Whoever wrote ours in full has another derive that claims the bare name.
-                    if name == "singleton" && !is_plain && nests_singleton(attributes) {
-                        continue;
-                    }
-                    options.add(&item, &mut seen, problems);
-                }
                 Some("field") => problems.add(
                     attribute,
                     "`#[field(…)]` belongs on a field of the struct; options of the job itself are `#[rocketjob(…)]`",
                 ),
-                _ => {}
+                Some(name) => {
+                    let Some(item) = as_item(attribute) else {
+                        continue;
+                    };
+                    // Whoever wrote ours in full has another derive that claims the bare name.
+                    let is_plain = matches!(item.value, Value::None);
+                    if name != "concern" && !is_plain && is_nested(attributes, name) {
+                        continue;
+                    }
+                    options.add(&item, &mut seen, problems);
+                }
+                None => {}
             }
         }
         options
@@ -164,16 +166,18 @@ impl JobOptions {
             "on_lost_claim" => self.on_lost_claim = value::on_lost_claim(item, problems),
             "max_lost_claims" => self.max_lost_claims = value::max_lost_claims(item, problems),
             "crate" => self.facade = value::path(item, problems),
-            "singleton" => {
-                if value::flag(item, problems) {
-                    self.concerns.push(Concern::Singleton(item.name.clone()));
-                }
-            }
             "concern" => {
                 let concern = value::expression(item, problems);
                 self.concerns.extend(concern.map(Concern::Custom));
             }
-            _ => problems.add(&item.name, spelling::unknown_job_option(&name)),
+            _ => match concern::built_in(&name) {
+                Some((_, read)) => {
+                    let made = read(item, problems);
+                    let concern = made.map(|made| Concern::BuiltIn(item.name.clone(), made));
+                    self.concerns.extend(concern);
+                }
+                None => problems.add(&item.name, spelling::unknown_job_option(&name)),
+            },
         }
     }
 }
@@ -272,9 +276,10 @@ impl Seen {
 /// Other derives may claim the same bare names. What has a form that ours never have is theirs:
 /// `#[singleton = …]`, `#[field]`, `#[field("…")]`, `#[field(some::path)]`.
 fn our_name(attribute: &Attribute) -> Option<&'static str> {
-    let names = ["rocketjob", "singleton", "concern", "field"];
+    let names = ["rocketjob", "concern", "field", "timeout", "expires_in"];
     let name = names
         .into_iter()
+        .chain(concern::names())
         .find(|name| attribute.path().is_ident(name))?;
     let ours = match (name, &attribute.meta) {
         ("rocketjob", _) => true,
@@ -285,13 +290,14 @@ fn our_name(attribute: &Attribute) -> Option<&'static str> {
     ours.then_some(name)
 }
 
-fn nests_singleton(attributes: &[Attribute]) -> bool {
+/// Whether `#[rocketjob(…)]` has an option of this name.
+fn is_nested(attributes: &[Attribute], name: &str) -> bool {
     attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("rocketjob"))
         .filter_map(|attribute| Item::all_of(attribute).ok())
         .flatten()
-        .any(|item| item.is("singleton"))
+        .any(|item| item.is(name))
 }
 
 fn begins_with_option(tokens: &TokenStream) -> bool {
@@ -323,6 +329,9 @@ fn as_item(attribute: &Attribute) -> Option<Item> {
     let name = attribute.path().get_ident()?.clone();
     let value = match &attribute.meta {
         Meta::Path(_) => Value::None,
+        Meta::List(list) if name == "timeout" || name == "expires_in" => {
+            Value::Is(list.parse_args().ok()?)
+        }
         Meta::List(list) => Value::List(list.tokens.clone()),
         Meta::NameValue(_) => return None,
     };
@@ -371,7 +380,7 @@ impl Concern {
     /// Where the concern stands.
     pub(crate) fn span(&self) -> Span {
         match self {
-            Self::Singleton(name) => name.span(),
+            Self::BuiltIn(name, _) => name.span(),
             Self::Custom(value) => value.span(),
         }
     }

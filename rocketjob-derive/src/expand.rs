@@ -197,7 +197,7 @@ fn default_of(ty: &Type, default: &DefaultValue) -> TokenStream {
 fn concern(concern: &Concern) -> TokenStream {
     let span = at(concern.span());
     match concern {
-        Concern::Singleton(_) => quote_spanned!(span=> &__rocketjob::Singleton),
+        Concern::BuiltIn(_, made) => quote_spanned!(span=> &(#made)),
         Concern::Custom(value) => quote_spanned!(span=> &(#value)),
     }
 }

@@ -6,6 +6,7 @@
 
 mod attr;
 mod check;
+mod concern;
 mod envelope;
 mod expand;
 mod fallback;
@@ -67,10 +68,10 @@ use crate::{attr::Job, problems::Problems};
 /// | `description = "…"` | the description of a new job |
 /// | `priority = 70` | the priority of a new job, 1 (first) to 100 (last) |
 /// | `keep_completed` | a completed job stays in the store |
-/// | `expires_in = "2h"` | how long after its creation a new job expires: `30s`, `15m`, `2h`, `7d`, `1h 30m` |
+/// | `expires_in = "2h"`, also `#[expires_in("2h")]` | how long after its creation a new job expires: `30s`, `15m`, `2h`, `7d`, `1h 30m` |
 /// | `log_level = "debug"` | the log level of a new job: `trace`, `debug`, `info`, `warn`, `error` or `fatal` |
 /// | `pausable` | a running job may be paused |
-/// | `timeout = "10m"` | how long `perform` may take before it is told to stop, and the job fails; written as `expires_in` is |
+/// | `timeout = "10m"`, also `#[timeout("10m")]` | how long `perform` may take before it is told to stop, and the job fails; written as `expires_in` is |
 /// | `on_lost_claim = "fail"` | what follows when its server dies: `run_again`, unless given, or `fail` for what must not be performed twice |
 /// | `max_lost_claims = 5` | how many servers may die with a job before it is failed; 3 unless given |
 /// | `crate = "…"` | the path of Rocket Job, where it is not `::rocketjob` |
@@ -101,7 +102,10 @@ use crate::{attr::Job, problems::Problems};
 /// or from being a flat document: names that differ in the two directions, names of the
 /// envelope (`state`, `priority`, …), `deny_unknown_fields`, `transparent`, `tag`, `from`,
 /// `try_from` and `into`.
-#[proc_macro_derive(RocketJob, attributes(rocketjob, field, singleton, concern))]
+#[proc_macro_derive(
+    RocketJob,
+    attributes(rocketjob, field, concern, expires_in, singleton, timeout)
+)]
 pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
     derive(&input).into()

@@ -82,14 +82,25 @@ impl Terminal {
         let what = format!("the terminal shows\n{expected}\n");
         eventually(&what, async || {
             let shown = self.shows();
-            if shown == expected { Some(()) } else { eprintln!("{shown}\n"); None }
-        }).await;
+            if shown == expected {
+                Some(())
+            } else {
+                eprintln!("{shown}\n");
+                None
+            }
+        })
+        .await;
     }
 
     /// What the line showed that had `part` in it, each time when it changed.
     fn history(&self, part: &str) -> Vec<String> {
         let screen = self.screen.lock();
-        let mut shown: Vec<_> = screen.history.iter().filter(|screen| screen.contains(part)).cloned().collect();
+        let mut shown: Vec<_> = screen
+            .history
+            .iter()
+            .filter(|screen| screen.contains(part))
+            .cloned()
+            .collect();
         shown.dedup();
         shown
     }
@@ -105,23 +116,36 @@ impl Terminal {
     }
 
     async fn ends(&mut self, code: i32) {
-        assert_eq!(self.child.wait().await.unwrap().code(), Some(code), "{}", self.shows());
+        assert_eq!(
+            self.child.wait().await.unwrap().code(),
+            Some(code),
+            "{}",
+            self.shows()
+        );
     }
 }
 
 /// The text without spaces at the ends of lines, and with the same time in each run.
 fn steady_times(text: &str) -> String {
-    let lines = text.lines().map(|line| match line.trim_end().strip_suffix(" UTC") {
-        Some(before) if before.len() > 19 => format!("{}YYYY-MM-DD HH:MM:SS UTC", &before[..before.len() - 19]),
-        _ => line.trim_end().to_owned(),
-    });
+    let lines = text
+        .lines()
+        .map(|line| match line.trim_end().strip_suffix(" UTC") {
+            Some(before) if before.len() > 19 => {
+                format!("{}YYYY-MM-DD HH:MM:SS UTC", &before[..before.len() - 19])
+            }
+            _ => line.trim_end().to_owned(),
+        });
     lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Three servers of which one performs many kinds. Their ages stay the same for as long as a test
 /// may take.
 async fn three_servers(fixture: &Fixture) {
-    let names = ["import-worker-01.example.org:4711", "import-worker-02.example.org:4712", "mail:1"];
+    let names = [
+        "import-worker-01.example.org:4711",
+        "import-worker-02.example.org:4712",
+        "mail:1",
+    ];
     for (name, kinds) in names.into_iter().zip([8, 3, 0]) {
         let kinds = (0..kinds).map(|number| {
             let definition = json!({ "kind": format!("Import::Part{number}"), "rust_type": "app::Part", "priority": 50 });
@@ -130,7 +154,11 @@ async fn three_servers(fixture: &Fixture) {
         let mut server = document(fixture, name, ServerState::Running, kinds.collect());
         let hours = |hours| fixture.store.now() - SignedDuration::from_mins(hours * 60 + 30);
         server.started_at = Some(hours(72));
-        server.heartbeat = Some(Heartbeat { updated_at: hours(3), workers: 10, counter: 1 });
+        server.heartbeat = Some(Heartbeat {
+            updated_at: hours(3),
+            workers: 10,
+            counter: 1,
+        });
         fixture.store.insert_server(&server).await.unwrap();
     }
 }
