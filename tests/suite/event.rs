@@ -26,7 +26,7 @@ const NEVER: Duration = Duration::from_hours(1);
 
 /// Blocks its thread until the test lets it go; it looks whether it should stop, or does not.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
-#[rocketjob(kind = "Waiting", keep_completed)]
+#[rocketjob(kind = "WaitingForEvent", keep_completed)]
 struct Waiting {
     stubborn: bool,
 }
