@@ -232,7 +232,7 @@ on_every_store! {
         assert_eq!((dump.workers.len(), dump.pid), (3, std::process::id()));
         let busy = dump.workers.iter().find(|worker| worker.job.is_some()).unwrap();
         let performed = busy.job.as_ref().unwrap();
-        assert_eq!((performed.id, performed.kind.as_str()), (job, "Waiting"));
+        assert_eq!((performed.id, performed.kind.as_str()), (job, "WaitingForEvent"));
         if cfg!(target_os = "linux") {
             assert!(dump.workers.iter().all(|worker| worker.thread.is_some()));
         }
