@@ -20,6 +20,7 @@ mod pid_file;
 mod screen;
 mod servers;
 mod start;
+mod table;
 mod view;
 mod why;
 

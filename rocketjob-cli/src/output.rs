@@ -2,13 +2,16 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use console::{Term, style};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::{arguments::Common, failure::Failure};
+use crate::{
+    arguments::Common,
+    failure::Failure,
+    table::{Column, table},
+};
 
 /// Where and how a command writes.
 #[derive(Debug)]
@@ -116,27 +119,9 @@ impl Output {
     }
 
     /// A table as wide as the terminal, or as its content where there is none.
-    pub(crate) fn table(&self, columns: &[&str], rows: Vec<Vec<String>>) -> String {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_header(columns.to_vec());
-        if self.is_live() {
-            let (_, width) = Term::stdout().size();
-            table
-                .set_content_arrangement(ContentArrangement::Dynamic)
-                .set_width(width);
-        }
-        for row in rows {
-            table.add_row(row);
-        }
-        // No cell has a border: the first column begins at the margin.
-        let lines = table.lines();
-        let lines = lines.map(|line| {
-            let line = line.trim_end();
-            line.strip_prefix(' ').unwrap_or(line).to_owned()
-        });
-        lines.collect::<Vec<_>>().join("\n")
+    pub(crate) fn table(&self, columns: &[Column], rows: &[Vec<String>]) -> String {
+        let room = self.is_live().then(|| Term::stdout().size().1);
+        table(columns, rows, room)
     }
 }
 

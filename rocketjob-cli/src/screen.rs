@@ -2,7 +2,7 @@
 
 use std::io;
 
-use console::Term;
+use console::{Term, measure_text_width};
 
 /// The terminal behind the standard output.
 pub(crate) struct Screen {
@@ -26,8 +26,7 @@ impl Screen {
         self.size.is_some_and(|size| size != (columns, rows))
     }
 
-    /// Shows `text` in place of what was shown before, and as much of it as there is room for. Lines
-    /// must be no wider than the terminal.
+    /// Shows `text` in place of what was shown before, and as much of it as there is room for.
     pub(crate) fn draw(&mut self, text: &str) -> io::Result<()> {
         let (rows, columns) = self.term.size();
         let size = (columns, rows);
@@ -37,7 +36,7 @@ impl Screen {
             self.term.clear_screen()?;
         }
         // The cursor stays in the line behind the last.
-        for line in fitting(text, usize::from(rows).saturating_sub(1)) {
+        for line in fitting(text, columns.into(), usize::from(rows).saturating_sub(1)) {
             self.term.clear_line()?;
             self.term.write_line(&line)?;
         }
@@ -46,9 +45,13 @@ impl Screen {
     }
 }
 
-/// The lines of `text` for which there is room; the last tells how many there are more.
-fn fitting(text: &str, room: usize) -> Vec<String> {
-    let lines: Vec<_> = text.lines().map(ToOwned::to_owned).collect();
+/// The lines of `text` for which there is room, folded where they are too wide; the last tells how
+/// many there are more.
+fn fitting(text: &str, columns: usize, room: usize) -> Vec<String> {
+    let lines: Vec<_> = text
+        .lines()
+        .flat_map(|line| folded(line, columns))
+        .collect();
     if lines.len() <= room {
         return lines;
     }
@@ -57,15 +60,28 @@ fn fitting(text: &str, room: usize) -> Vec<String> {
     lines.into_iter().take(shown).chain([more]).collect()
 }
 
+fn folded(line: &str, columns: usize) -> Vec<String> {
+    if measure_text_width(line) <= columns {
+        return vec![line.to_owned()];
+    }
+    let characters: Vec<_> = line.chars().collect();
+    let parts = characters.chunks(columns.max(1));
+    parts.map(|part| part.iter().collect()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::fitting;
 
     #[test]
     fn what_has_no_room_is_counted() {
-        assert_eq!(fitting("a\nb\nc", 3), ["a", "b", "c"]);
-        assert_eq!(fitting("a\nb\nc\nd", 3), ["a", "b", "… and 2 lines more"]);
-        assert_eq!(fitting("a\nb", 0), ["… and 2 lines more"]);
-        assert_eq!(fitting("", 3), Vec::<String>::new());
+        assert_eq!(fitting("a\nb\nc", 9, 3), ["a", "b", "c"]);
+        assert_eq!(
+            fitting("a\nb\nc\nd", 9, 3),
+            ["a", "b", "… and 2 lines more"]
+        );
+        assert_eq!(fitting("a\nb", 9, 0), ["… and 2 lines more"]);
+        assert_eq!(fitting("abcde\nf", 2, 9), ["ab", "cd", "e", "f"]);
+        assert_eq!(fitting("", 9, 3), Vec::<String>::new());
     }
 }

@@ -11,17 +11,18 @@ use crate::{
     interrupt::Interrupt,
     output::{Output, written},
     screen::Screen,
+    table::Column,
     view::ago,
 };
 
-const COLUMNS: [&str; 7] = [
-    "NAME",
-    "STATE",
-    "WORKERS",
-    "STARTED",
-    "LAST SIGN",
-    "VERSION",
-    "KINDS",
+const COLUMNS: [Column; 7] = [
+    Column::whole("NAME"),
+    Column::whole("STATE"),
+    Column::whole("WORKERS"),
+    Column::spare("STARTED"),
+    Column::whole("LAST SIGN"),
+    Column::spare("VERSION"),
+    Column::rest("KINDS"),
 ];
 
 /// Does what the command says.
@@ -129,7 +130,7 @@ fn table(store: &Store, servers: &[ServerDocument], output: &Output) -> String {
             kinds.join(", "),
         ]
     });
-    output.table(&COLUMNS, rows.collect())
+    output.table(&COLUMNS, &rows.collect::<Vec<_>>())
 }
 
 /// A server in the stable form.
@@ -166,7 +167,7 @@ async fn live(store: &Store, interval: f64, output: &Output) -> Result<(), Failu
                     body(store, servers, output)
                 ),
                 // It may come back; nobody wants to start the command again.
-                Err(error) => output.table(&["ERROR"], vec![vec![error.chain()]]),
+                Err(error) => error.chain(),
             };
             match &mut screen {
                 Some(screen) => written(screen.draw(&text))?,

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use rocketjob_core::{JobDocument, name};
 use serde_json::{Map, Value, json};
 
+use crate::table::Column;
+
 /// A value of a document as JSON; what JSON lacks as MongoDB's extended JSON.
 fn value_json(value: &Bson) -> Value {
     match value {
@@ -70,14 +72,14 @@ pub(crate) fn job_json(job: &JobDocument) -> Value {
 }
 
 /// The columns of a list of jobs.
-pub(crate) const COLUMNS: [&str; 7] = [
-    "ID",
-    "KIND",
-    "STATE",
-    "PRIO",
-    "CREATED",
-    "DESCRIPTION",
-    "FAILURE",
+pub(crate) const COLUMNS: [Column; 7] = [
+    Column::whole("ID"),
+    Column::whole("KIND"),
+    Column::whole("STATE"),
+    Column::spare("PRIO"),
+    Column::spare("CREATED"),
+    Column::rest("DESCRIPTION"),
+    Column::rest("FAILURE"),
 ];
 
 /// The row of a job in a list, at the store's time `now`.

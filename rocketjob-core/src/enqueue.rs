@@ -2,6 +2,7 @@
 
 use bson::{Bson, Document, doc};
 use jiff::Timestamp;
+use tracing::{Instrument as _, field};
 
 use crate::{
     concern::Concern,
@@ -217,8 +218,10 @@ pub async fn enqueue(
     fields: Document,
     options: &NewJobOptions,
 ) -> Result<JobDocument> {
-    let job = prepare_job(store, kinds, kind, fields, options)?;
-    let outcomes = store.insert(vec![job.clone()]).await?;
+    let span = tracing::info_span!("enqueue", kind, id = field::Empty);
+    let job = span.in_scope(|| prepare_job(store, kinds, kind, fields, options))?;
+    span.record("id", field::display(job.id()));
+    let outcomes = store.insert(vec![job.clone()]).instrument(span).await?;
     inserted(outcomes.first().copied(), &job)?;
     tracing::debug!(id = %job.id(), kind = job.kind(), "created");
     Ok(job)

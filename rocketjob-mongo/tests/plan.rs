@@ -6,14 +6,15 @@
     reason = "tests panic: that is how they fail, and say what they measured"
 )]
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use bson::{Document, doc, oid::ObjectId};
 use futures_util::TryStreamExt;
 use mongodb::{Database, options::WriteConcern};
 use rocketjob_core::{
-    ALL_PRIORITIES, COUNTED, Change, ClaimToken, Cursor, Filter, Guard, JobDocument, JobSet, Limit,
-    Patch, Query, ReadFrom, Settled, State, Store, date, name, whole_number,
+    ALL_PRIORITIES, Act, COUNTED, Change, ClaimToken, Cursor, Ended, Filter, Guard, JobDocument,
+    JobSet, Kinds, Limit, Patch, Query, ReadFrom, Registry, Settled, State, Steered, Store,
+    Transition, date, name, steer_all, whole_number,
 };
 use rocketjob_mongo::MongoStore;
 use rocketjob_testing::{Claimer, FieldLimits, Wanted, claim_of, job, mongod::database};
@@ -31,6 +32,8 @@ const HELD: usize = 100_000;
 /// How many running jobs each of the servers has.
 const CLAIMS: usize = 50;
 const SUCCESSORS: usize = 20;
+/// How many operations of one step are printed.
+const SHOWN: usize = 100;
 
 /// One operation as the profiler saw it.
 #[derive(Debug)]
@@ -90,6 +93,9 @@ impl Profiler {
     ) -> (T, Vec<Operation>) {
         let profile = self.database.collection::<Document>("system.profile");
         profile.drop().await.unwrap();
+        // The one that the server makes holds a few thousand operations.
+        let large = self.database.create_collection("system.profile");
+        large.capped(true).size(1 << 28).await.unwrap();
         self.database
             .run_command(doc! { "profile": 2 })
             .await
@@ -105,7 +111,7 @@ impl Profiler {
         let operations: Vec<_> = found.iter().map(Operation::new).collect();
         assert!(!operations.is_empty(), "{what}: nothing was sent");
         self.measured += operations.len();
-        for operation in &operations {
+        for operation in operations.iter().take(SHOWN) {
             println!("{what}: {operation:?}");
         }
         (result, operations)
@@ -150,6 +156,7 @@ async fn no_hot_query_costs_more_in_a_long_queue() {
     holds(&mut profiler, &store).await;
     lists(&mut profiler, &store, server).await;
     sets(&mut profiler, &store).await;
+    steering(&mut profiler, &store).await;
     sees_a_bad_plan(&mut profiler, &store).await;
     assert!(profiler.problems.is_empty(), "{:#?}", profiler.problems);
     database.drop().await;
@@ -355,6 +362,39 @@ async fn sets(profiler: &mut Profiler, store: &Store) {
     let found = store.undecodable(10);
     let found = profiler.check("undecodable", failed, found).await.unwrap();
     assert_eq!(found, []);
+}
+
+/// Steering all jobs that meet a condition goes through them once.
+async fn steering(profiler: &mut Profiler, store: &Store) {
+    const FAILED: u64 = MIXED as u64 / 20;
+    const BATCH: usize = 1_000;
+    let retry = Act::Transition(Transition::Retry, None);
+    let kinds = Kinds::of(store, Registry::new()).await.unwrap();
+    let goes_on = |_: &Steered| ControlFlow::Continue(());
+    let steered = steer_all(store, &kinds, Filter::all(), &retry, goes_on);
+    let ((steered, ended), operations) = profiler.profile("retry all", steered).await;
+    assert!(matches!(ended, Ended::Completely), "{ended:?}");
+    assert!(
+        (FAILED - 10..=FAILED).contains(&steered.done),
+        "{steered:?}"
+    );
+    let mut scanned = 0;
+    for operation in &operations {
+        profiler.bound("retry all", 2 * BATCH + 2, operation);
+        if operation.plan.contains("COLLSCAN") || operation.sorts {
+            profiler.problems.push(format!("retry all: {operation:?}"));
+        }
+        if operation.plan.contains("state") {
+            scanned += operation.keys;
+        }
+    }
+    // One key more for each batch tells that there are no more.
+    let most = i64::try_from(FAILED).unwrap() + 2 * i64::try_from(operations.len()).unwrap();
+    assert!(
+        scanned >= i64::try_from(steered.done).unwrap(),
+        "{operations:#?}"
+    );
+    assert!(scanned <= most, "{scanned} keys for {FAILED} jobs");
 }
 
 /// What finds nothing wrong must be able to.

@@ -15,13 +15,13 @@ use crate::{
     stores::Fixture,
 };
 
-const JOBS: u64 = if cfg!(debug_assertions) {
+pub(crate) const JOBS: u64 = if cfg!(debug_assertions) {
     10_000
 } else {
     100_000
 };
 
-async fn count(fixture: &Fixture, state: State) -> u64 {
+pub(crate) async fn count(fixture: &Fixture, state: State) -> u64 {
     fixture
         .store
         .count(&Filter::state(state), ReadFrom::Primary)
@@ -30,7 +30,7 @@ async fn count(fixture: &Fixture, state: State) -> u64 {
 }
 
 /// Jobs that failed.
-async fn fill(fixture: &Fixture) {
+pub(crate) async fn fill(fixture: &Fixture) {
     let store = &fixture.store;
     for _ in 0..JOBS / 1_000 {
         let jobs = (0..1_000).map(|number| {

@@ -1,25 +1,32 @@
 //! The programs in a terminal: what it shows, at several widths, and when it is resized.
 
-use std::sync::Arc;
+use std::{num::NonZero, sync::Arc, time::Duration};
 
+use bson::doc;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use pty_process::{OwnedWritePty, Size};
-use rocketjob::{Heartbeat, PublishedDefinition, ServerState};
+use rocketjob::{Heartbeat, PublishedDefinition, ServerState, State};
 use rocketjob_testing::eventually;
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     process::{Child, Command},
+    time::{sleep, timeout},
 };
 
 use crate::{
-    program::{admin, on_durable_stores, signal, state, stored},
+    many::{JOBS, count, fill},
+    program::{admin, on_durable_stores, signal, stored},
     servers::document,
     stores::Fixture,
 };
 
 const ROWS: u16 = 24;
+
+fn some(number: u16) -> NonZero<u16> {
+    NonZero::new(number).unwrap()
+}
 
 /// What a terminal shows, and has shown.
 struct Screen {
@@ -52,7 +59,7 @@ impl Terminal {
         let child = program.spawn(pts).unwrap();
         let (mut output, pty) = pty.into_split();
         let screen = Arc::new(Mutex::new(Screen {
-            parser: vt100::Parser::new(ROWS, columns, 0),
+            parser: vt100::Parser::new(some(ROWS), some(columns), 0),
             history: Vec::new(),
         }));
         let shown = Arc::clone(&screen);
@@ -71,43 +78,46 @@ impl Terminal {
         Self { child, screen, pty }
     }
 
-    /// What it shows now, with times that are the same in each run.
+    /// What it shows now.
     fn shows(&self) -> String {
         let contents = self.screen.lock().parser.screen().contents();
-        steady_times(&contents)
+        same_in_each_run(&contents)
     }
 
     async fn shows_eventually(&self, expected: &str) {
         let expected = expected.trim_matches('\n');
-        let what = format!("the terminal shows\n{expected}\n");
-        eventually(&what, async || {
-            let shown = self.shows();
-            if shown == expected {
-                Some(())
-            } else {
-                eprintln!("{shown}\n");
-                None
+        let as_expected = async {
+            while self.shows() != expected {
+                sleep(Duration::from_millis(5)).await;
             }
-        })
-        .await;
+        };
+        // The comparison tells what is shown in place of it.
+        let _ = timeout(Duration::from_secs(30), as_expected).await;
+        assert_eq!(self.shows(), expected, "\n{}\n", self.shows());
     }
 
-    /// What the line showed that had `part` in it, each time when it changed.
-    fn history(&self, part: &str) -> Vec<String> {
+    /// What the line of progress has shown, each time when it changed.
+    fn progress(&self) -> Vec<String> {
         let screen = self.screen.lock();
-        let mut shown: Vec<_> = screen
+        let mut shown: Vec<String> = Vec::new();
+        for line in screen
             .history
             .iter()
-            .filter(|screen| screen.contains(part))
-            .cloned()
-            .collect();
-        shown.dedup();
+            .filter_map(|screen| screen.lines().find(|line| line.contains("/s")))
+        {
+            if shown.last().is_none_or(|last| last != line) {
+                shown.push(line.to_owned());
+            }
+        }
         shown
     }
 
     fn resize(&self, columns: u16) {
         let mut screen = self.screen.lock();
-        screen.parser.screen_mut().set_size(ROWS, columns);
+        screen
+            .parser
+            .screen_mut()
+            .set_size(some(ROWS), some(columns));
         self.pty.resize(Size::new(ROWS, columns)).unwrap();
     }
 
@@ -125,16 +135,21 @@ impl Terminal {
     }
 }
 
-/// The text without spaces at the ends of lines, and with the same time in each run.
-fn steady_times(text: &str) -> String {
-    let lines = text
-        .lines()
-        .map(|line| match line.trim_end().strip_suffix(" UTC") {
+/// The text without spaces at the ends of lines, and with the same times and ids in each run.
+fn same_in_each_run(text: &str) -> String {
+    let is_id = |word: &str| word.len() == 24 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let lines = text.lines().map(str::trim_end).map(|line| {
+        let id = line.split(' ').find(|word| is_id(word));
+        let line = id.map_or(line.to_owned(), |id| {
+            line.replace(id, "0123456789abcdef01234567")
+        });
+        match line.strip_suffix(" UTC") {
             Some(before) if before.len() > 19 => {
                 format!("{}YYYY-MM-DD HH:MM:SS UTC", &before[..before.len() - 19])
             }
-            _ => line.trim_end().to_owned(),
-        });
+            _ => line,
+        }
+    });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -152,7 +167,7 @@ async fn three_servers(fixture: &Fixture) {
             serde_json::from_value::<PublishedDefinition>(definition).unwrap()
         });
         let mut server = document(fixture, name, ServerState::Running, kinds.collect());
-        let hours = |hours| fixture.store.now() - SignedDuration::from_mins(hours * 60 + 30);
+        let hours = |hours: i64| fixture.store.now() - SignedDuration::from_mins(hours * 60 + 30);
         server.started_at = Some(hours(72));
         server.heartbeat = Some(Heartbeat {
             updated_at: hours(3),
@@ -174,20 +189,100 @@ on_durable_stores! {
         terminal.shows_eventually(AT_200).await;
         let servers = fixture.store.servers().await.unwrap();
         fixture.store.set_server_state(servers[2].id, &[ServerState::Running], ServerState::Paused).await.unwrap();
-        terminal.shows_eventually(&AT_200.replace("mail:1                            running", "mail:1                            paused ")).await;
-        fixture.store.remove_server(servers[2].id).await.unwrap();
-        fixture.store.remove_server(servers[1].id).await.unwrap();
-        fixture.store.remove_server(servers[0].id).await.unwrap();
+        terminal.shows_eventually(&AT_200.replace("mail:1                             running", "mail:1                             paused ")).await;
+        for server in servers {
+            fixture.store.remove_server(server.id).await.unwrap();
+        }
         terminal.shows_eventually("no servers, YYYY-MM-DD HH:MM:SS UTC").await;
         three_servers(fixture).await;
         terminal.resize(80);
         terminal.shows_eventually(AT_80).await;
         signal(&terminal.child, "INT").await;
         terminal.ends(0).await;
+        assert_eq!(terminal.shows(), AT_80.trim_matches('\n'), "the last list stays to be read");
+    }
+
+    async fn more_servers_than_rows_are_counted(fixture: &Fixture) {
+        for number in 100..140 {
+            let server = document(fixture, &format!("mail:{number}"), ServerState::Running, Vec::new());
+            fixture.store.insert_server(&server).await.unwrap();
+        }
+        let mut command = admin(fixture);
+        command.args(["servers", "list", "--live"]);
+        let terminal = Terminal::start(&command, 80);
+        eventually("what has no room is counted", async || {
+            let shown = terminal.shows();
+            let lines: Vec<_> = shown.lines().collect();
+            let is_fitting = lines.len() == usize::from(ROWS) - 1 && lines[0].starts_with("40 servers, 120 workers, ");
+            (is_fitting && lines[2].starts_with("mail:100 ") && lines[22] == "… and 20 lines more").then_some(())
+        }).await;
+    }
+
+    async fn what_destroys_is_asked_for_and_shows_its_progress_in_one_line(fixture: &Fixture) {
+        fill(fixture).await;
+        let mut command = admin(fixture);
+        command.args(["jobs", "delete", "--all", "--where", "kind:Import"]);
+        let mut hesitant = Terminal::start(&command, 80);
+        let question = format!("Delete {JOBS} jobs? [y/N]");
+        hesitant.shows_eventually(&question).await;
+        hesitant.type_in("n\n").await;
+        hesitant.ends(1).await;
+        hesitant.shows_eventually(&format!("{question} n\nerror: nothing was done")).await;
+        assert_eq!(count(fixture, State::Failed).await, JOBS);
+
+        let mut terminal = Terminal::start(&command, 200);
+        terminal.shows_eventually(&question).await;
+        terminal.type_in("y\n").await;
+        eventually("there is progress", async || (!terminal.progress().is_empty()).then_some(())).await;
+        let wide = terminal.progress();
+        terminal.resize(80);
+        terminal.ends(0).await;
+        terminal.shows_eventually(&format!("{question} y\ndeleted: {JOBS} jobs")).await;
+        assert_eq!(count(fixture, State::Failed).await, 0);
+        assert_eq!(wide[0].chars().count(), 200, "{wide:?}");
+        let of = if JOBS == 10_000 { "/10,000 " } else { "/100,000 " };
+        let narrow: Vec<_> = terminal.progress().split_off(wide.len());
+        assert!(narrow.iter().any(|line| line.chars().count() == 80), "{narrow:?}");
+        for line in wide.iter().chain(&narrow) {
+            assert!(line.starts_with("Delete ") && line.contains(of), "{line}");
+        }
+    }
+
+    async fn a_list_of_jobs_is_as_wide_as_the_terminal(fixture: &Fixture) {
+        stored(fixture, "failed", doc! {
+            "created_at": rocketjob::date(fixture.store.now() - SignedDuration::from_mins(150)),
+            "description": "the weekly import of all customers of the northern region",
+            "exception": { "class_name": "Net::Timeout", "message": "no answer from import.example.org after 30 seconds" },
+        }).await;
+        for (columns, expected) in [(80, JOBS_AT_80), (200, JOBS_AT_200)] {
+            let mut command = admin(fixture);
+            command.args(["jobs", "list"]);
+            let mut terminal = Terminal::start(&command, columns);
+            terminal.ends(0).await;
+            terminal.shows_eventually(expected).await;
+        }
     }
 }
 
 const AT_80: &str = "
+3 servers, 30 workers, YYYY-MM-DD HH:MM:SS UTC
+NAME                               STATE    WORKERS  LAST SIGN  KINDS
+import-worker-01.example.org:4711  running  10/10    3h ago     Import::Part0,…
+import-worker-02.example.org:4712  running  10/10    3h ago     Import::Part0,…
+mail:1                             running  10/10    3h ago
 ";
 const AT_200: &str = "
+3 servers, 30 workers, YYYY-MM-DD HH:MM:SS UTC
+NAME                               STATE    WORKERS  STARTED  LAST SIGN  VERSION  KINDS
+import-worker-01.example.org:4711  running  10/10    3d ago   3h ago     0.1.0    Import::Part0, Import::Part1, Import::Part2, Import::Part3, Import::Part4, Import::Part5, Import::Part6, Import::Part7
+import-worker-02.example.org:4712  running  10/10    3d ago   3h ago     0.1.0    Import::Part0, Import::Part1, Import::Part2
+mail:1                             running  10/10    3d ago   3h ago     0.1.0
+";
+const JOBS_AT_80: &str = "
+ID                        KIND    STATE   PRIO  CREATED  DESCRIPTION  FAILURE
+0123456789abcdef01234567  Import  failed  50    2h ago   the weekly…  Net::Time…
+";
+const JOBS_AT_200: &str = "
+ID                        KIND    STATE   PRIO  CREATED  DESCRIPTION                                                FAILURE
+0123456789abcdef01234567  Import  failed  50    2h ago   the weekly import of all customers of the northern region  Net::Timeout: no answer from import.example.org after 30 se…
 ";

@@ -26,7 +26,7 @@ const NEVER: Duration = Duration::from_hours(1);
 
 /// Blocks its thread until the test lets it go; it looks whether it should stop, or does not.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
-#[rocketjob(kind = "Waiting", keep_completed)]
+#[rocketjob(kind = "WaitingForEvent", keep_completed)]
 struct Waiting {
     stubborn: bool,
 }
@@ -232,7 +232,7 @@ on_every_store! {
         assert_eq!((dump.workers.len(), dump.pid), (3, std::process::id()));
         let busy = dump.workers.iter().find(|worker| worker.job.is_some()).unwrap();
         let performed = busy.job.as_ref().unwrap();
-        assert_eq!((performed.id, performed.kind.as_str()), (job, "Waiting"));
+        assert_eq!((performed.id, performed.kind.as_str()), (job, "WaitingForEvent"));
         if cfg!(target_os = "linux") {
             assert!(dump.workers.iter().all(|worker| worker.thread.is_some()));
         }

@@ -120,7 +120,7 @@ async fn a_server_stops_also_when_the_store_goes_away() {
 
 /// Waits for the gate where it is told to.
 #[derive(RocketJob, Serialize, Deserialize, Debug)]
-#[rocketjob(kind = "Gated", keep_completed)]
+#[rocketjob(kind = "WaitingAtGate", keep_completed)]
 struct Gated {
     waits: bool,
 }

@@ -1,9 +1,12 @@
 //! Traces that go from whoever creates a job to whoever performs it.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Write, sync::Arc};
 
-use rocketjob::{Error, Trace, prelude::*};
+use bson::Document;
+use parking_lot::Mutex;
+use rocketjob::{Error, Kinds, MemoryStore, NewJobOptions, Registry, Trace, prelude::*};
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::fmt::{MakeWriter, format::FmtSpan};
 
 use crate::{
     process,
@@ -71,6 +74,61 @@ fn what_is_no_trace_is_refused() {
     assert_eq!(trace.parent_id(), "00f067aa0ba902b7");
     for state in [String::new(), "x".repeat(513), "a=ü".into()] {
         assert_eq!(trace.clone().with_state(state).tracestate(), None);
+    }
+}
+
+/// Also a job that is created without its Rust type.
+#[test]
+fn a_job_from_json_is_created_in_a_span() {
+    let lines = Lines::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(lines.clone())
+        .with_ansi(false)
+        .with_span_events(FmtSpan::CLOSE)
+        .finish();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let job = tracing::subscriber::with_default(subscriber, || {
+        runtime.block_on(async {
+            let store = Store::new(MemoryStore::new());
+            let mut registry = Registry::new();
+            registry.register::<TracedJob>().unwrap();
+            let kinds = Kinds::of(&store, registry).await.unwrap();
+            let options = NewJobOptions::default();
+            rocketjob::enqueue(&store, &kinds, "TracedJob", Document::new(), &options).await
+        })
+    });
+    let span = format!("enqueue{{kind=\"TracedJob\" id={}}}", job.unwrap().id());
+    let lines = lines.text();
+    assert!(lines.contains(&span), "{lines}");
+}
+
+/// Lines as they are written.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().clone()).unwrap()
+    }
+}
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        self.clone()
     }
 }
 

@@ -137,8 +137,8 @@ impl Steering<'_> {
         );
         self.output.line(&line)?;
         let now = self.store.now();
-        let rows = sample.iter().map(|job| row(job, now)).collect();
-        self.output.line(&self.output.table(&COLUMNS, rows))?;
+        let rows: Vec<_> = sample.iter().map(|job| row(job, now)).collect();
+        self.output.line(&self.output.table(&COLUMNS, &rows))?;
         if number > SAMPLE as u64 {
             self.output
                 .line(&format!("… and {} more", number - SAMPLE as u64))?;

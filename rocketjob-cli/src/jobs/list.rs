@@ -67,8 +67,8 @@ pub(super) async fn list(
         return Ok(());
     }
     let now = store.now();
-    let rows = jobs.iter().map(|job| row(job, now)).collect();
-    output.line(&output.table(&COLUMNS, rows))?;
+    let rows: Vec<_> = jobs.iter().map(|job| row(job, now)).collect();
+    output.line(&output.table(&COLUMNS, &rows))?;
     if let Some(next) = next {
         output.note(&format!("There are more: --after {next}"));
     }
