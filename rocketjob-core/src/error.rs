@@ -48,6 +48,16 @@ pub enum Error {
     },
 
     /// The claim was taken away: paused, aborted, requeued or given to another worker.
+    /// A callback of the job does not allow the transition; nothing was changed.
+    #[error("job {id} may not {transition}: {reason}")]
+    Vetoed {
+        /// The job.
+        id: ObjectId,
+        /// What was asked for.
+        transition: Transition,
+        /// What the callback said.
+        reason: crate::failure::JobFailure,
+    },
     /// Whoever gets this must drop what it was about to write.
     #[error("the claim on job {id} is lost: nothing was written")]
     ClaimLost {

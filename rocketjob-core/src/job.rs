@@ -5,7 +5,8 @@ use std::{fmt::Debug, future::Future, marker::PhantomData};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
-    context::JobContext, definition::Definition, error::ValidationFailed, failure::JobResult,
+    callbacks::PerformCallbacks, context::JobContext, definition::Definition,
+    error::ValidationFailed, failure::JobResult,
 };
 
 /// A struct that is stored as a job. Written by `#[derive(RocketJob)]`, not by hand.
@@ -21,6 +22,11 @@ pub trait Job: Serialize + DeserializeOwned + Send + Sized + 'static {
     /// Adds the rules of `validator` that the struct breaks, where it has any.
     fn check_rules(&self, problems: &mut ValidationFailed) {
         let _ = problems;
+    }
+
+    /// The callbacks around `perform`, where it has any.
+    fn callbacks() -> Option<&'static dyn PerformCallbacks<Self>> {
+        None
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod action;
 mod bell;
+mod callbacks;
 mod change;
 mod claim;
 mod clock;
@@ -57,6 +58,7 @@ mod why;
 
 pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
+pub use callbacks::{Callbacks, Proceed};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
@@ -116,6 +118,7 @@ pub mod __private {
     pub use inventory::submit;
 
     pub use crate::{
+        callbacks::{NoCallbacks, OwnCallbacks, PerformCallbacks},
         concern::ErasedConcern,
         definition::{Definition, LogLevel, LostClaim},
         encoding::default_value,

@@ -162,11 +162,11 @@ impl<T: Perform> Handler for KindHandler<T> {
 
 /// Performs `job` with the concerns of its kind around it.
 pub(crate) async fn perform<T: Perform>(job: &mut T, context: &JobContext) -> Performed {
-    let next = Next::new(
-        T::DEFINITION.concerns,
-        context,
-        job.perform(context).boxed_local(),
-    );
+    let performing = match T::callbacks() {
+        Some(callbacks) => callbacks.perform(job, context),
+        None => job.perform(context).boxed_local(),
+    };
+    let next = Next::new(T::DEFINITION.concerns, context, performing);
     let result = match catching(next.run()).await {
         Ok(result) => result,
         // The struct is in whatever state the panic left it in: nothing of it is stored.

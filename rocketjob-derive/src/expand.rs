@@ -12,8 +12,8 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
     let definition = definition(job);
     let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
     let body = quote! {
-        // In scope for types without rules or stored form, for which `Probe` has nothing itself.
-        use __rocketjob::{NoRules as _, Unknown as _};
+        // In scope for types without rules, callbacks or stored form, for which `Probe` has nothing itself.
+        use __rocketjob::{NoCallbacks as _, NoRules as _, Unknown as _};
 
         #[automatically_derived]
         impl __rocketjob::Job for #name {
@@ -21,6 +21,10 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
 
             fn check_rules(&self, problems: &mut __rocketjob::ValidationFailed) {
                 __rocketjob::Probe::<Self>::check(self, problems);
+            }
+
+            fn callbacks() -> ::core::option::Option<&'static dyn __rocketjob::PerformCallbacks<Self>> {
+                __rocketjob::Probe::<Self>::callbacks()
             }
         }
 
@@ -117,7 +121,7 @@ fn definition(job: &Job<'_>) -> TokenStream {
         .iter()
         .filter(|field| field.stored.is_stored())
         .map(field_definition);
-    let concerns = options.concerns.iter().map(concern);
+    let concerns: Vec<_> = options.concerns.iter().map(concern).collect();
     let rest = bare_definition(job);
     quote! {
         __rocketjob::Definition {
@@ -133,7 +137,10 @@ fn definition(job: &Job<'_>) -> TokenStream {
             #on_lost_claim
             #max_lost_claims
             fields: &[#(#fields),*],
-            concerns: &[#(#concerns),*],
+            concerns: match __rocketjob::Probe::<#name>::CALLBACKS {
+                ::core::option::Option::None => &[#(#concerns),*],
+                ::core::option::Option::Some(own) => &[#(#concerns,)* own],
+            },
             ..#rest
         }
     }

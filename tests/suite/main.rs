@@ -9,6 +9,7 @@
 
 mod bad_input;
 mod bell;
+mod callback;
 mod clock;
 mod concern;
 mod death;
