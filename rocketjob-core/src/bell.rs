@@ -18,13 +18,6 @@ pub struct Bells {
     pub waiting: u64,
 }
 
-impl Bells {
-    /// For a bell that rings for nothing else, such as that for events.
-    pub const fn of_ready(ready: u64) -> Self {
-        Self { ready, waiting: 0 }
-    }
-}
-
 /// What a write has to tell those who wait.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct News {
@@ -130,12 +123,22 @@ impl Bell {
 
     /// Returns when it has rung otherwise than `known`, with how often by then.
     pub async fn wait(&self, known: Bells) -> Bells {
+        self.wait_until(|rung| rung != known).await
+    }
+
+    /// As [`wait`](Self::wait), for those to whom only [`Bells::ready`] says anything: whoever waits
+    /// for events.
+    pub async fn wait_for_ready(&self, known: u64) -> u64 {
+        self.wait_until(|rung| rung.ready != known).await.ready
+    }
+
+    async fn wait_until(&self, is_news: impl Fn(Bells) -> bool) -> Bells {
         loop {
             let mut told = pin!(self.waiting.notified());
             // From now on it is told, so that nothing is missed between the look and the wait.
             told.as_mut().enable();
             let rung = self.rung();
-            if rung != known {
+            if is_news(rung) {
                 return rung;
             }
             told.await;
@@ -146,6 +149,7 @@ impl Bell {
 #[cfg(test)]
 mod tests {
     use bson::doc;
+    use futures_util::FutureExt;
 
     use super::*;
 
@@ -177,5 +181,19 @@ mod tests {
         }
         bell.ring(News::default());
         assert_eq!(bell.rung().ready, known.ready + 1, "nothing was to be told");
+    }
+
+    #[test]
+    fn who_waits_for_one_reason_is_told_of_no_other() {
+        let bell = Bell::new();
+        let waiting = News {
+            ready: false,
+            waiting: true,
+        };
+        bell.ring(waiting);
+        assert_eq!(bell.wait_for_ready(0).now_or_never(), None);
+        bell.ring(waiting.and(News::READY));
+        assert_eq!(bell.wait_for_ready(0).now_or_never(), Some(1));
+        assert_eq!(bell.wait_for_ready(1).now_or_never(), None);
     }
 }

@@ -26,7 +26,7 @@ use mongodb::{
     options::ReadConcern,
 };
 use parking_lot::Mutex;
-use rocketjob_core::{Bell, Bells, News};
+use rocketjob_core::{Bell, News};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -90,7 +90,7 @@ impl EventEar {
     /// Waits for the bell, and listens to other processes from now on.
     pub(crate) async fn wait(&self, database: &Database, known: u64) -> u64 {
         self.listen(database);
-        self.bell.wait(Bells::of_ready(known)).await.ready
+        self.bell.wait_for_ready(known).await
     }
 
     /// Starts the task, unless it runs.

@@ -78,12 +78,22 @@ impl Ear {
 
     /// Waits for the bell, and listens to other processes from now on.
     pub(crate) async fn wait(self: &Arc<Self>, known: Bells) -> Bells {
+        self.listen().await;
+        self.bell.wait(known).await
+    }
+
+    /// As [`wait`](Self::wait), for a file of which every touch tells the same.
+    pub(crate) async fn wait_for_ready(self: &Arc<Self>, known: u64) -> u64 {
+        self.listen().await;
+        self.bell.wait_for_ready(known).await
+    }
+
+    async fn listen(self: &Arc<Self>) {
         if !self.hears_others() {
             let this = Arc::clone(self);
             // Whatever becomes of it: who waits also polls.
-            let _ = spawn_blocking(move || this.listen()).await;
+            let _ = spawn_blocking(move || this.start_watching()).await;
         }
-        self.bell.wait(known).await
     }
 
     /// Tells others in this process, and those in other processes now or at the next
@@ -140,7 +150,7 @@ impl Ear {
     }
 
     /// Watches the file, and rings for what was missed until then. Blocks.
-    fn listen(&self) {
+    fn start_watching(&self) {
         let mut watcher = self.watcher.lock();
         if self.hears_others() {
             return;

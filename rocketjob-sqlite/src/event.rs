@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bson::{Document, doc, oid::ObjectId};
 use jiff::Timestamp;
-use rocketjob_core::{Bells, Error, Event, EventCursor, EventStore, News, Result, whole_number};
+use rocketjob_core::{Error, Event, EventCursor, EventStore, News, Result, whole_number};
 use rusqlite::{Connection, OptionalExtension, params};
 use tokio::task::spawn_blocking;
 
@@ -114,7 +114,7 @@ impl EventStore for SqliteStore {
     }
 
     async fn event_published(&self, known: u64) -> u64 {
-        self.event_ear().wait(Bells::of_ready(known)).await.ready
+        self.event_ear().wait_for_ready(known).await
     }
 
     fn hears_events(&self) -> bool {

@@ -7,7 +7,7 @@ use bson::doc;
 
 use super::MemoryStore;
 use crate::{
-    bell::{Bells, News},
+    bell::News,
     encoding::{integer, whole_number},
     error::{Error, Result},
     event::{Event, EventCursor},
@@ -90,7 +90,7 @@ impl EventStore for MemoryStore {
     }
 
     async fn event_published(&self, known: u64) -> u64 {
-        self.0.event_bell.wait(Bells::of_ready(known)).await.ready
+        self.0.event_bell.wait_for_ready(known).await
     }
 
     fn hears_events(&self) -> bool {
