@@ -14,6 +14,7 @@ mod concern;
 mod context;
 pub mod control;
 mod definition;
+mod depends_on;
 mod doctor;
 mod document;
 mod edit;
@@ -38,8 +39,10 @@ mod new_job;
 mod opening;
 mod perform;
 mod plain_value;
+mod rate_limit;
 mod recovery;
 mod registry;
+mod release;
 mod server;
 mod settlement;
 mod singleton;
@@ -49,8 +52,10 @@ mod state;
 mod steering;
 mod storage;
 mod store;
+mod stored_limit;
 mod subscriber;
 mod successor;
+mod throttle;
 mod trace;
 mod transition;
 mod why;
@@ -58,7 +63,7 @@ mod why;
 pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
-pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
+pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared, Validity};
@@ -66,6 +71,7 @@ pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
 };
+pub use depends_on::{DependsOn, DependsOnState};
 pub use doctor::{Diagnosis, examine};
 pub use document::JobDocument;
 pub use edit::{EDITABLE, Edits, edit};
@@ -88,14 +94,16 @@ pub use inspection::{Finding, Inspection, Severity, Subject};
 pub use job::{Job, Perform};
 pub use job_set::{ALL_PRIORITIES, COUNTED, JobSet};
 pub use kinds::Kinds;
-pub use limit::{places, release_free_places};
+pub use limit::{Limit, LimitRule, Limits, NoLimits};
 pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use opening::{Opening, Openings, Taken};
 pub use perform::{Handler, Performed};
+pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
-pub use registry::{Registration, Registry};
+pub use registry::{Registration, Registry, limits_of};
+pub use release::{places, release_dependents, release_due, release_free_places, set_limit};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -103,10 +111,12 @@ pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use steering::{Act, Ended, Steered, steer_all, steer_one};
-pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
+pub use storage::{EventStore, InspectStore, JobStore, LimitStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
+pub use stored_limit::{Rate, StoredLimit, change_limit, start_in_time};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
+pub use throttle::{Throttle, ThrottleState, throttle_group_key, throttle_key};
 pub use trace::{Propagator, Trace, propagate_traces};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
@@ -118,11 +128,14 @@ pub mod __private {
     pub use crate::{
         concern::ErasedConcern,
         definition::{Definition, LogLevel, LostClaim},
+        depends_on::DependsOn,
         encoding::default_value,
         error::ValidationFailed,
         field::FieldDefinition,
         job::{Job, NoRules, Perform, Probe, Unknown},
+        rate_limit::RateLimit,
         registry::Registration,
         singleton::Singleton,
+        throttle::Throttle,
     };
 }

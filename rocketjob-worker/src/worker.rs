@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::{Either, select};
 use rocketjob_core::{
     Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
-    Settled, Settlement, Store, is_marked, mark_begun,
+    Settled, Settlement, Store, is_marked, mark_begun, start_in_time,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -111,6 +111,9 @@ impl Worker {
                 }
             }
         }
+        if !self.begins_in_time(&assignment).await {
+            return Some(hand_back(assignment, store));
+        }
         let Assignment {
             context,
             handler,
@@ -147,6 +150,29 @@ impl Worker {
     fn may_begin(&self, assignment: &Assignment) -> bool {
         let incarnation = ClaimToken::server_of(&assignment.claim.token);
         incarnation.is_some_and(|id| self.crew.post.may_begin(id))
+    }
+
+    /// Waits until the windows of the job's rates let it begin, and says whether they do.
+    async fn begins_in_time(&self, assignment: &Assignment) -> bool {
+        let definition = assignment.handler.definition();
+        if definition.concerns.is_empty() {
+            return true;
+        }
+        let job = assignment.context.document();
+        match start_in_time(&*self.crew.store, definition, job).await {
+            Ok(Some(wait)) => {
+                if !wait.is_zero() {
+                    tokio::time::sleep(wait).await;
+                }
+                true
+            }
+            Ok(None) => false,
+            Err(error) => {
+                let (id, error) = (assignment.context.id(), error.chain());
+                tracing::warn!(%id, error, "cannot tell whether its rate lets the job begin: handing it back");
+                false
+            }
+        }
     }
 
     /// Notes that the job begins, and says whether its claim still stands.

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    claim::{ClaimToken, Limit},
+    claim::ClaimToken,
+    limit::Limit,
     error::Result,
     inspection::{Finding, Severity, Subject},
     job_set::{ALL_PRIORITIES, COUNTED, JobSet},
