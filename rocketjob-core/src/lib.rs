@@ -13,6 +13,7 @@ mod clock;
 mod concern;
 mod context;
 pub mod control;
+mod cron;
 mod definition;
 mod doctor;
 mod document;
@@ -62,6 +63,7 @@ pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimit
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared, Validity};
+pub use cron::{Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
