@@ -13,6 +13,7 @@ mod clock;
 mod concern;
 mod context;
 pub mod control;
+mod cron;
 mod definition;
 mod depends_on;
 mod doctor;
@@ -67,6 +68,7 @@ pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared, Validity};
+pub use cron::{Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
