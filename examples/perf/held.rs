@@ -15,8 +15,9 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
     Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store, StoredLimit,
+    Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
+    StoredLimit,
 };
 use tokio::sync::watch;
 

@@ -160,8 +160,7 @@ impl SetAside {
         match JobDocument::new(document.clone()) {
             Ok(job) => {
                 let failure = job.exception().filter(|_| job.state() == State::Failed)?;
-                (failure.class_name == UNDECODABLE)
-                    .then(|| Self::undecodable(id, failure.message))
+                (failure.class_name == UNDECODABLE).then(|| Self::undecodable(id, failure.message))
             }
             Err(Error::Undecodable { reason, .. }) => Some(Self::undecodable(id, reason)),
             Err(other) => Some(Self::undecodable(id, other.to_string())),

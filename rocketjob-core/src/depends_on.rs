@@ -72,7 +72,12 @@ impl Concern for DependsOn {
     }
 
     fn validate(&self, job: &JobDocument, state: &DependsOnState, problems: &mut ValidationFailed) {
-        if state.dependent_jobs.iter().flatten().any(|kind| kind == job.kind()) {
+        if state
+            .dependent_jobs
+            .iter()
+            .flatten()
+            .any(|kind| kind == job.kind())
+        {
             problems.add(
                 "dependent_jobs",
                 "cannot have the job's own kind: `#[throttle(running = 1)]` lets one run at a time",

@@ -437,7 +437,9 @@ pub(crate) fn due_of(
     let wanted = run_at.map_or(now, |run_at| run_at.max(now));
     let mut due = wanted;
     for concern in definition.concerns {
-        due = concern.not_before(job, due)?.map_or(due, |time| time.max(due));
+        due = concern
+            .not_before(job, due)?
+            .map_or(due, |time| time.max(due));
     }
     Ok(if due > wanted { Some(due) } else { run_at })
 }

@@ -40,6 +40,7 @@ mod new_job;
 mod opening;
 mod perform;
 mod plain_value;
+mod processing_window;
 mod rate_limit;
 mod recovery;
 mod registry;
@@ -102,6 +103,7 @@ pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use opening::{Opening, Openings, Taken};
 pub use perform::{Handler, Performed};
+pub use processing_window::{ProcessingWindow, ProcessingWindowState};
 pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry, limits_of};
@@ -135,6 +137,7 @@ pub mod __private {
         error::ValidationFailed,
         field::FieldDefinition,
         job::{Job, NoRules, Perform, Probe, Unknown},
+        processing_window::ProcessingWindow,
         rate_limit::RateLimit,
         registry::Registration,
         singleton::Singleton,

@@ -44,12 +44,12 @@ pub struct Limit {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LimitRule {
-    /// One of so many places is free: a job takes one as long as it runs. 0 is no limit.
+    /// One of so many places is free: a job takes one as long as it runs.
     Running {
         /// How many may run at a time.
         max: u32,
     },
-    /// One of so many starts is left: a job uses one up for as long as the window is. 0 is no limit.
+    /// One of so many starts is left: a job uses one up for as long as the window is.
     Starts {
         /// How many may start in any window.
         max: u32,
@@ -74,7 +74,7 @@ pub enum LimitRule {
 }
 
 impl Limit {
-    /// At most `max` jobs with this key run at any moment; 0 is no limit.
+    /// At most `max` jobs with this key run at any moment; with 0 none does.
     pub fn running(key: impl Into<String>, max: u32) -> Self {
         Self {
             key: key.into(),
@@ -82,7 +82,7 @@ impl Limit {
         }
     }
 
-    /// At most `max` jobs with this key start in any window of the length `per`; 0 is no limit.
+    /// At most `max` jobs with this key start in any window of the length `per`; with 0 none does.
     pub fn starts(key: impl Into<String>, max: u32, per: Duration) -> Self {
         Self {
             key: key.into(),

@@ -145,7 +145,7 @@ async fn room(
     let room = match &limit.rule {
         LimitRule::Running { max } => {
             let stored = store.limit(&limit.key).await?;
-            let most = stored.map_or_else(|| no_limit(*max), |stored| stored.most(*max));
+            let most = stored.map_or(*max, |stored| stored.most(*max));
             let running = Filter::state(State::Running)
                 .and(Filter::prefix(name::SLOTS, Limit::slot_prefix(&limit.key)));
             let running = store.count(&running, ReadFrom::Primary).await?;
@@ -153,7 +153,7 @@ async fn room(
         }
         LimitRule::Starts { max, .. } => {
             let stored = store.limit(&limit.key).await?;
-            let most = usize::try_from(no_limit(*max)).unwrap_or(usize::MAX);
+            let most = usize::try_from(*max).unwrap_or(usize::MAX);
             stored.map_or(most, |stored| stored.free(store.now()))
         }
         LimitRule::NoneRuns { kind } if store.any_running(kind).await? => 0,
@@ -161,10 +161,6 @@ async fn room(
         LimitRule::NoneRuns { .. } | LimitRule::NotBefore { .. } => usize::MAX,
     };
     Ok(Some(room))
-}
-
-fn no_limit(max: u32) -> u32 {
-    if max == 0 { u32::MAX } else { max }
 }
 
 /// A text before `hold`, and behind all texts before it that anybody holds jobs for.

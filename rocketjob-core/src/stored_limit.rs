@@ -37,7 +37,7 @@ const KEPT: Duration = Duration::from_secs(60);
 /// So many starts in any window of a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
-    /// How many starts; 0 is no limit.
+    /// How many starts.
     pub max: u32,
     /// How long the window is.
     pub per: Duration,
@@ -51,7 +51,8 @@ impl Rate {
 
     /// How much later than booked a job may begin.
     pub fn slack(&self) -> Duration {
-        whole_milliseconds(self.per / 100).clamp(Duration::from_millis(1), Duration::from_millis(20))
+        whole_milliseconds(self.per / 100)
+            .clamp(Duration::from_millis(1), Duration::from_millis(20))
     }
 
     /// When the place of a start at `start` may be booked again. Rounded up, so that few times are
@@ -112,9 +113,10 @@ impl StoredLimit {
 
     /// The number that counts where the job says `stated`.
     pub fn most(&self, stated: u32) -> u32 {
-        match self.max.unwrap_or(stated) {
-            0 => u32::MAX,
-            most => most,
+        match self.max {
+            Some(0) => u32::MAX,
+            Some(most) => most,
+            None => stated,
         }
     }
 
@@ -191,14 +193,19 @@ impl StoredLimit {
     }
 
     fn take(&mut self, free_at: Timestamp) {
-        match self.taken.binary_search_by_key(&free_at, |taken| taken.free_at) {
+        match self
+            .taken
+            .binary_search_by_key(&free_at, |taken| taken.free_at)
+        {
             Ok(index) => self.taken[index].count += 1,
             Err(index) => self.taken.insert(index, Taken { free_at, count: 1 }),
         }
     }
 
     fn leave(&mut self, free_at: Timestamp) -> bool {
-        let found = self.taken.binary_search_by_key(&free_at, |taken| taken.free_at);
+        let found = self
+            .taken
+            .binary_search_by_key(&free_at, |taken| taken.free_at);
         if let Ok(index) = found {
             self.taken[index].count -= 1;
             if self.taken[index].count == 0 {

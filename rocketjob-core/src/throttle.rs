@@ -98,6 +98,7 @@ impl Concern for Throttle {
 
     fn limits(&self, job: &JobDocument, state: &ThrottleState, _now: Timestamp) -> Vec<Limit> {
         let running = state.throttle_running_jobs.unwrap_or(self.running);
+        let running = if running == 0 { u32::MAX } else { running };
         vec![Limit::running(self.key(job), running)]
     }
 }

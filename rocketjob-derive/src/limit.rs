@@ -27,9 +27,9 @@ const RATE_UNITS: &[(&str, u64)] = &[
 const THROTTLE_FORM: &str =
     "write `throttle(running = 25)`, with `group = \"…\"` or `by = field` where that is meant";
 const RATE_FORM: &str = "write `rate_limit(100 per minute)`, with a second, minute, hour, day or a text such as \"10s\", and `by = field` where that is meant";
-const DEPENDS_FORM: &str =
-    "write the kinds to wait for: `depends_on(FirstJob, SecondJob)`; \"Other::Kind\" for one of another program";
-const WINDOW_FORM: &str = "write `processing_window(schedule = \"30 8 * * * America/New_York\", duration = \"10h\")`";
+const DEPENDS_FORM: &str = "write the kinds to wait for: `depends_on(FirstJob, SecondJob)`; \"Other::Kind\" for one of another program";
+const WINDOW_FORM: &str =
+    "write `processing_window(schedule = \"30 8 * * * America/New_York\", duration = \"10h\")`";
 
 /// `#[throttle(running = 25, group = "…" | by = field)]`.
 pub(crate) fn throttle(item: &Item, problems: &mut Problems) -> Option<TokenStream> {
@@ -223,8 +223,9 @@ fn positive(option: &Item, name: &str, problems: &mut Problems) -> Option<u32> {
     });
     let number = number.filter(|number| *number > 0);
     if number.is_none() {
-        let message =
-            format!("`{name}` is a whole number from 1, such as `{name} = 25`: for no limit, leave the attribute out");
+        let message = format!(
+            "`{name}` is a whole number from 1, such as `{name} = 25`: for no limit, leave the attribute out"
+        );
         problems.add(option, message);
     }
     number

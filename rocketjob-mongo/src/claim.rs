@@ -212,9 +212,8 @@ impl Claiming<'_> {
 
     /// Claims what is planned, and says how much was lost to others.
     async fn take(&mut self, planned: Vec<Planned>, places: &mut Places) -> Result<usize> {
-        let (limited, free): (Vec<_>, Vec<_>) = planned
-            .iter()
-            .partition(|planned| !planned.is_free());
+        let (limited, free): (Vec<_>, Vec<_>) =
+            planned.iter().partition(|planned| !planned.is_free());
         let mut met = self.write_free(&free).await?;
         met = self.write_limited(&limited).await? && met;
         let ours = if met {
@@ -326,10 +325,7 @@ impl Claiming<'_> {
             token: self.token.clone(),
             worker_name: worker_name.unwrap_or_default(),
         };
-        claim.start(
-            granted.start.unwrap_or(self.now),
-            granted.slots.clone(),
-        )
+        claim.start(granted.start.unwrap_or(self.now), granted.slots.clone())
     }
 
     /// Which of the planned jobs stand under our token.
@@ -383,7 +379,10 @@ impl Claiming<'_> {
         let free = read_free(self.store, limits, &self.token).await?;
         let mut released = 0;
         for (key, free) in free.iter().filter(|(_, free)| !free.is_empty()) {
-            released += self.store.release_jobs(&Limit::hold(key), free.len()).await?;
+            released += self
+                .store
+                .release_jobs(&Limit::hold(key), free.len())
+                .await?;
         }
         Ok(released)
     }

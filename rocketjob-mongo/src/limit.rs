@@ -12,15 +12,19 @@ use mongodb::{
 use rocketjob_core::{JobStore, LimitStore, Result, State, StoredLimit, date, name, timestamp};
 
 use crate::{
-    error, schema,
+    error,
     query::limited,
+    schema,
     store::{MongoStore, durable, primary},
 };
 
 #[async_trait]
 impl LimitStore for MongoStore {
     async fn limit(&self, key: &str) -> Result<Option<StoredLimit>> {
-        let found = self.limit_documents().find_one(doc! { name::ID: key }).await;
+        let found = self
+            .limit_documents()
+            .find_one(doc! { name::ID: key })
+            .await;
         let found = found.map_err(|error| self.error(error))?;
         Ok(found.as_ref().map(StoredLimit::from_document))
     }
@@ -75,7 +79,10 @@ impl MongoStore {
     pub(crate) async fn limits_of(&self, keys: &[&str]) -> Result<Vec<StoredLimit>> {
         match keys {
             [] => Ok(Vec::new()),
-            keys => self.limits_where(doc! { name::ID: { "$in": keys } }, 0).await,
+            keys => {
+                self.limits_where(doc! { name::ID: { "$in": keys } }, 0)
+                    .await
+            }
         }
     }
 

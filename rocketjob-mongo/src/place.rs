@@ -78,7 +78,9 @@ impl Places {
     ) -> Result<()> {
         let mut asked: BTreeMap<&str, (Rate, usize, bool)> = BTreeMap::new();
         for limits in jobs {
-            let rates = limits.iter().filter_map(|limit| Some((limit, limit.rate()?)));
+            let rates = limits
+                .iter()
+                .filter_map(|limit| Some((limit, limit.rate()?)));
             // Several must begin at the same time.
             let may_wait = rates.clone().count() == 1;
             for (limit, rate) in rates {
@@ -98,11 +100,16 @@ impl Places {
     }
 
     /// What the limits of a job of `kind` grant it, or the first that grants nothing.
-    pub(crate) fn take(&mut self, kind: &str, limits: &[Limit]) -> std::result::Result<Granted, Limit> {
+    pub(crate) fn take(
+        &mut self,
+        kind: &str,
+        limits: &[Limit],
+    ) -> std::result::Result<Granted, Limit> {
         let grants = |limit: &&Limit| match &limit.rule {
-            LimitRule::Running { .. } => {
-                self.free.get(&limit.key).is_some_and(|free| !free.is_empty())
-            }
+            LimitRule::Running { .. } => self
+                .free
+                .get(&limit.key)
+                .is_some_and(|free| !free.is_empty()),
             LimitRule::Starts { .. } => {
                 let starts = self.starts.get(&limit.key);
                 starts.is_some_and(|(_, starts)| !starts.is_empty())
@@ -118,7 +125,9 @@ impl Places {
         for limit in limits.iter().filter(|limit| keys.insert(&limit.key)) {
             if let Some(free) = self.free.get_mut(&limit.key) {
                 let number = free.pop_front();
-                granted.slots.extend(number.map(|number| Limit::slot(&limit.key, number)));
+                granted
+                    .slots
+                    .extend(number.map(|number| Limit::slot(&limit.key, number)));
             } else if let Some((_, starts)) = self.starts.get_mut(&limit.key) {
                 granted.start = granted.start.max(starts.pop_front());
             }
@@ -183,8 +192,7 @@ pub(crate) async fn read_free<'l>(
     }
     let free = asked.into_iter().map(|(key, (max, jobs))| {
         let used = used.remove(key).unwrap_or_default();
-        let unlimited = || if max == 0 { u32::MAX } else { max };
-        let most = stored.get(key).map_or_else(unlimited, |stored| stored.most(max));
+        let most = stored.get(key).map_or(max, |stored| stored.most(max));
         (key.to_owned(), free(most, &used, jobs, start(claim, key)))
     });
     Ok(free.collect())
@@ -290,7 +298,11 @@ mod tests {
         };
         assert_eq!(places.take("Kind", &limits), Ok(granted));
         assert_eq!(places.take("Kind", &limits), Err(limits[1].clone()));
-        assert_eq!(places.free["a"].len(), 1, "a job that is held takes nothing");
+        assert_eq!(
+            places.free["a"].len(),
+            1,
+            "a job that is held takes nothing"
+        );
         let after = [Limit::while_none_runs("Kind")];
         assert_eq!(places.take("Other", &after), Err(after[0].clone()));
     }

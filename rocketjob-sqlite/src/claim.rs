@@ -59,12 +59,10 @@ impl Candidate {
     fn new(row: Row, request: &ClaimRequest<'_>, now: Timestamp) -> Self {
         let plan = match JobDocument::new(row.decode()) {
             Ok(batch) if batch.state() == State::Running => Plan::Join(batch),
-            Ok(job) => {
-                match request.limits.limits(&job, now) {
-                    Ok(limits) => Plan::Start(job, limits),
-                    Err(failure) => Plan::SetAside(SetAside::failed(&job, failure)),
-                }
-            }
+            Ok(job) => match request.limits.limits(&job, now) {
+                Ok(limits) => Plan::Start(job, limits),
+                Err(failure) => Plan::SetAside(SetAside::failed(&job, failure)),
+            },
             Err(Error::Undecodable { id, reason, .. }) => {
                 Plan::SetAside(SetAside::undecodable(id, reason))
             }
@@ -117,7 +115,10 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
         let looking = async {
             let mut candidates = Vec::with_capacity(size.min(MOST_CANDIDATES));
             while let Some(rows) = parts.recv().await {
-                candidates.extend(rows.into_iter().map(|row| Candidate::new(row, request, now)));
+                candidates.extend(
+                    rows.into_iter()
+                        .map(|row| Candidate::new(row, request, now)),
+                );
             }
             candidates
         };

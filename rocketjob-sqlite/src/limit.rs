@@ -26,9 +26,8 @@ impl LimitStore for SqliteStore {
         let now = self.time().as_millisecond();
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(sql::DUE_LIMITS)?;
-            let found = statement.query_map(params![now, count(limit)], |row| {
-                row.get::<_, Vec<u8>>(0)
-            })?;
+            let found =
+                statement.query_map(params![now, count(limit)], |row| row.get::<_, Vec<u8>>(0))?;
             found.map(|document| decode(&document?)).collect()
         })
         .await

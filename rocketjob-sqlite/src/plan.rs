@@ -6,8 +6,8 @@ use bson::{Document, doc, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
     ALL_PRIORITIES, Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, InspectStore,
-    JobDocument, JobFailure, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query, ReadFrom,
-    State,
+    JobDocument, JobFailure, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query,
+    ReadFrom, State,
 };
 use rusqlite::{Connection, params};
 use tempfile::TempDir;

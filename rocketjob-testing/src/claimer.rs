@@ -161,13 +161,10 @@ impl FieldLimits {
 
 impl Limits for FieldLimits {
     fn limits(&self, job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
-        let limits = self
-            .fields
-            .iter()
-            .filter_map(|(field, max)| {
-                let key = job.get(field)?.as_str()?.to_owned();
-                Some(Limit::running(key, *max))
-            });
+        let limits = self.fields.iter().filter_map(|(field, max)| {
+            let key = job.get(field)?.as_str()?.to_owned();
+            Some(Limit::running(key, *max))
+        });
         Ok(limits.collect())
     }
 }

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store, StoredLimit,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
+    Store, StoredLimit,
 };
 
 /// A call that can be made to fail.

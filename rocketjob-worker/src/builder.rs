@@ -607,4 +607,3 @@ fn awaited_kinds(registry: &Registry) -> BTreeSet<String> {
     let awaited = concerns.flat_map(|concern| concern.waits_for());
     awaited.map(ToOwned::to_owned).collect()
 }
-

@@ -7,8 +7,9 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store, StoredLimit,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
+    Store, StoredLimit,
 };
 
 /// A store whose calls end in [`Error::Unavailable`] when they take longer than the deadline.

@@ -221,7 +221,11 @@ impl Settler {
         for kind in awaited {
             if let Err(error) = release_dependents(&*self.store, kind).await {
                 let error = error.chain();
-                tracing::warn!(kind, error, "cannot let dependent jobs go on: they will be looked at");
+                tracing::warn!(
+                    kind,
+                    error,
+                    "cannot let dependent jobs go on: they will be looked at"
+                );
             }
         }
     }

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     claim::ClaimToken,
-    limit::Limit,
     error::Result,
     inspection::{Finding, Severity, Subject},
     job_set::{ALL_PRIORITIES, COUNTED, JobSet},
+    limit::Limit,
     name,
     server::{ServerDocument, ServerState},
     storage::Storage,

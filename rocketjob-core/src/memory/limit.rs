@@ -100,9 +100,8 @@ impl Jobs {
     }
 
     fn most(&self, limit: &Limit, stated: u32) -> u32 {
-        let unlimited = || if stated == 0 { u32::MAX } else { stated };
         let stored = self.limits.get(&limit.key);
-        stored.map_or_else(unlimited, |stored| stored.most(stated))
+        stored.map_or(stated, |stored| stored.most(stated))
     }
 
     /// A free place. Those of a limit that was larger once still count.
@@ -162,7 +161,12 @@ impl Jobs {
     }
 
     /// A job waits for `limit`: where time lets it go on, the stored limit says when.
-    pub(super) fn note_waiting(&mut self, limit: &Limit, now: Timestamp, mint: &dyn Fn() -> ObjectId) {
+    pub(super) fn note_waiting(
+        &mut self,
+        limit: &Limit,
+        now: Timestamp,
+        mint: &dyn Fn() -> ObjectId,
+    ) {
         if limit.again().is_some() || limit.rate().is_some() {
             self.change_limit(limit, mint, |stored| stored.wait(now, limit.again()));
         }

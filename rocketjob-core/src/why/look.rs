@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{
     claim::ClaimToken,
-    limit::Limit,
     definition::PublishedDefinition,
     document::JobDocument,
     error::{Error, Result},
     job_set::{COUNTED, JobSet},
+    limit::Limit,
     name,
     server::{ServerDocument, ServerState},
     state::State,

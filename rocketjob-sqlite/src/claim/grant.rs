@@ -37,11 +37,7 @@ pub(super) struct Grants<'s> {
 }
 
 impl<'s> Grants<'s> {
-    pub(super) fn new(
-        session: &'s Session<'s>,
-        now: Timestamp,
-        mint: &'s Mint,
-    ) -> Self {
+    pub(super) fn new(session: &'s Session<'s>, now: Timestamp, mint: &'s Mint) -> Self {
         Self {
             session,
             now,

@@ -17,9 +17,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Registry, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
-    StoredLimit,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Registry, Result, ServerDocument, ServerState, ServerStore, SetAside,
+    Settled, State, StoredLimit,
 };
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
