@@ -92,13 +92,25 @@ impl fmt::Display for Report {
             "{} jobs, begun {} times in {:.1} s; servers killed: {}; left in the store: {}",
             self.jobs, self.begun, self.seconds, self.killed, self.left
         )?;
-        writeln!(f, "at most {} at once, and {} were allowed", self.most, self.may)?;
+        writeln!(
+            f,
+            "at most {} at once, and {} were allowed",
+            self.most, self.may
+        )?;
         let of = match self.what {
             What::Rate => "of the rate was used",
             What::Running | What::Keys => "at work in the mean",
         };
-        writeln!(f, "{:.3} {of}; wanted are {:.3} where nobody is killed", self.used, self.wanted)?;
-        f.write_str(if self.holds() { "all holds" } else { "NOT ALL HOLDS" })
+        writeln!(
+            f,
+            "{:.3} {of}; wanted are {:.3} where nobody is killed",
+            self.used, self.wanted
+        )?;
+        f.write_str(if self.holds() {
+            "all holds"
+        } else {
+            "NOT ALL HOLDS"
+        })
     }
 }
 
@@ -158,7 +170,9 @@ pub(crate) async fn run(plan: &Plan) -> Anything<Report> {
         fleet.children.push(fleet.spawn()?);
     }
     let killed = watch(plan, &store, &mut fleet, began).await?;
-    let left = store.count(&Filter::And(Vec::new()), ReadFrom::Primary).await?;
+    let left = store
+        .count(&Filter::And(Vec::new()), ReadFrom::Primary)
+        .await?;
     drop(fleet);
     report(plan, &ledger, &killed, left, began.elapsed())
 }
@@ -195,7 +209,11 @@ async fn watch(
     let mut killed = BTreeMap::new();
     let mut next_kill = began + Duration::from_secs(3);
     while began.elapsed().as_secs() < plan.seconds {
-        if store.count(&Filter::And(Vec::new()), ReadFrom::Primary).await? == 0 {
+        if store
+            .count(&Filter::And(Vec::new()), ReadFrom::Primary)
+            .await?
+            == 0
+        {
             break;
         }
         if killed.len() < plan.kill && Instant::now() >= next_kill {
@@ -233,7 +251,12 @@ fn report(
             let most = crowds.iter().map(|crowd| crowd.most).max().unwrap_or(0);
             let means: f64 = crowds.iter().map(|crowd| crowd.mean).sum();
             // Forty workers for a hundred places: the workers are what is used up.
-            (most, RUNNING_PER_KEY, means / figures::count(crowds.len().max(1)), 0.0)
+            (
+                most,
+                RUNNING_PER_KEY,
+                means / figures::count(crowds.len().max(1)),
+                0.0,
+            )
         }
         What::Rate => {
             let (most, used) = figures::rate(&entries, SECOND, PER_SECOND);

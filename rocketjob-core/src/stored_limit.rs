@@ -9,7 +9,7 @@
 //!
 //! A start is booked a little ahead of its time (`Rate::ahead`), as long as claims take: the job is
 //! claimed with a `started_at` that is about to come, and its worker waits for it. What begins later
-//! than it was booked by more than `Rate::slack` moves its booking first (`late_start`). So the
+//! than it was booked by more than half of `Rate::slack` moves its booking first (`start_in_time`). So the
 //! windows hold for the moments at which jobs begin, and not only for those at which they were
 //! claimed.
 
@@ -31,6 +31,8 @@ use crate::{
 
 /// How often a change is tried that others were faster than.
 const TRIES: usize = 10;
+/// How far a booking is moved at most.
+const MOST_LATE: Duration = Duration::from_millis(500);
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -52,7 +54,7 @@ impl Rate {
     /// How much later than booked a job may begin.
     pub fn slack(&self) -> Duration {
         whole_milliseconds(self.per / 100)
-            .clamp(Duration::from_millis(1), Duration::from_millis(20))
+            .clamp(Duration::from_millis(1), Duration::from_millis(200))
     }
 
     /// When the place of a start at `start` may be booked again. Rounded up, so that few times are
@@ -329,8 +331,9 @@ pub async fn change_limit<S: JobStore + LimitStore + ?Sized, T>(
     Ok(None)
 }
 
-/// Lets a claimed job begin in the windows of its rates: says how long it has to wait, or moves its
-/// bookings when it is late. `None` when it may not begin, since it has lost its place.
+/// Lets a claimed job begin in the windows of its rates, as it is booked at `booked`: says how long it
+/// has to wait until it asks again, or nothing when it may begin. When it is late, its bookings are
+/// moved, also that in `booked`. `None` when it may not begin, since it has lost its place.
 ///
 /// # Errors
 /// Those of the store.
@@ -338,36 +341,46 @@ pub async fn start_in_time<S: JobStore + LimitStore + ?Sized>(
     store: &S,
     definition: &Definition,
     job: &JobDocument,
+    booked: &mut Timestamp,
 ) -> Result<Option<Duration>> {
     let now = store.now();
-    let (Some(booked), Ok(limits)) = (job.started_at(), limits_of(definition, job, now)) else {
+    // What cannot be told now was told at the claim: the job fails for it elsewhere.
+    let limits = limits_of(definition, job, now).unwrap_or_default();
+    let rates: Vec<_> = limits
+        .iter()
+        .filter_map(|limit| Some((&limit.key, limit.rate()?)))
+        .collect();
+    let Some(slack) = rates.iter().map(|(_, rate)| rate.slack() / 2).min() else {
         return Ok(Some(Duration::ZERO));
     };
-    for limit in limits {
-        let Some(rate) = limit.rate() else { continue };
-        if booked > now {
-            let wait = Duration::try_from(booked.duration_since(now));
-            return Ok(Some(wait.unwrap_or_default()));
+    if now > later(*booked, slack) {
+        let ahead = rates.iter().map(|(_, rate)| rate.ahead()).max();
+        // The later it is, the slower the store and this machine are.
+        let late = Duration::try_from(now.duration_since(*booked)).unwrap_or_default();
+        let start = later(now, ahead.unwrap_or_default().max(late.min(MOST_LATE)));
+        for (key, rate) in rates {
+            if !move_start(store, key, rate, *booked, now, start).await? {
+                return Ok(None);
+            }
         }
-        let is_late = now > later(booked, rate.slack());
-        if is_late && !late_start(store, &limit.key, rate, booked, now).await? {
-            return Ok(None);
-        }
+        *booked = start;
     }
-    Ok(Some(Duration::ZERO))
+    let wait = booked.duration_since(store.now());
+    Ok(Some(Duration::try_from(wait).unwrap_or_default()))
 }
 
-/// Moves the booking of a job that begins at `now` and was to begin at `booked`. `false` when it has
-/// lost its place and may not begin.
-async fn late_start<S: JobStore + LimitStore + ?Sized>(
+/// Moves the booking of a job to `start`, or books anew. `false` when there is no place for it.
+async fn move_start<S: JobStore + LimitStore + ?Sized>(
     store: &S,
     key: &str,
     rate: Rate,
     booked: Timestamp,
     now: Timestamp,
+    start: Timestamp,
 ) -> Result<bool> {
     let moved = change_limit(store, key, |limit| {
-        limit.move_start(rate, booked, now) || !limit.book(rate, now, 1, false).is_empty()
+        limit.move_start(rate, booked, start)
+            || (!limit.book(rate, now, 1, false).is_empty() && limit.move_start(rate, now, start))
     });
     Ok(moved.await?.unwrap_or(false))
 }

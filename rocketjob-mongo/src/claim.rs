@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
-use futures_util::future::join;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::join, stream};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
@@ -20,7 +20,7 @@ use crate::{
     candidate::{Candidate, Search},
     command::{self, Durability, Verb, WriteFailure},
     error,
-    place::{Granted, Places, read_free},
+    place::{AT_ONCE, Granted, Places, read_free},
     query::limited,
     store::MongoStore,
     update::operators,
@@ -367,13 +367,15 @@ impl Claiming<'_> {
         self.store
             .write(Verb::Update, &statements, Durability::Majority)
             .await?;
-        for (limit, _) in &waiting {
-            // Only now: who looks before the hold can be seen finds nobody that waits.
-            if limit.again().is_some() || limit.rate().is_some() {
-                let wait = |stored: &mut StoredLimit| stored.wait(self.now, limit.again());
-                change_limit(self.store, &limit.key, wait).await?;
-            }
-        }
+        // Only now: who looks before the hold can be seen finds nobody that waits.
+        let timed = waiting.iter().map(|(limit, _)| *limit);
+        let timed = timed.filter(|limit| limit.again().is_some() || limit.rate().is_some());
+        let noting = timed.map(async |limit| {
+            let wait = |stored: &mut StoredLimit| stored.wait(self.now, limit.again());
+            change_limit(self.store, &limit.key, wait).await.map(drop)
+        });
+        let noting = stream::iter(noting).buffer_unordered(AT_ONCE);
+        noting.try_collect::<()>().await?;
         // A place may have become free before the hold could be seen; then nobody else gives it on.
         let limits = full.iter().map(|(_, limit)| limit);
         let free = read_free(self.store, limits, &self.token).await?;

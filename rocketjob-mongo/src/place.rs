@@ -9,11 +9,11 @@ use std::{
 };
 
 use bson::{Document, doc};
-use futures_util::future::try_join;
+use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
-    Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
+    Error, Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
 };
 
 use crate::{
@@ -22,6 +22,8 @@ use crate::{
     store::MongoStore,
 };
 
+/// How many limits are changed at the same time.
+pub(crate) const AT_ONCE: usize = 16;
 /// How many limits are looked up in one query.
 const KEYS: usize = 100;
 
@@ -89,13 +91,16 @@ impl Places {
                 *all_may_wait &= may_wait;
             }
         }
-        for (key, (rate, jobs, may_wait)) in asked {
-            let wanted = jobs.min(wanted);
-            let booked =
-                change_limit(store, key, |limit| limit.book(rate, now, wanted, may_wait)).await?;
-            let starts = booked.unwrap_or_default().into();
-            self.starts.insert(key.to_owned(), (rate, starts));
-        }
+        let booking = asked
+            .into_iter()
+            .map(async |(key, (rate, jobs, may_wait))| {
+                let wanted = jobs.min(wanted);
+                let book = |limit: &mut StoredLimit| limit.book(rate, now, wanted, may_wait);
+                let starts = change_limit(store, key, book).await?.unwrap_or_default();
+                Ok::<_, Error>((key.to_owned(), (rate, starts.into())))
+            });
+        let booked = stream::iter(booking).buffer_unordered(AT_ONCE);
+        self.starts = booked.try_collect().await?;
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! A worker: a thread that performs one job after the other, and knows nothing but a queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use rocketjob_core::{
@@ -17,6 +17,9 @@ use crate::{
     settler::{Item, hand_back},
     thread::Thread,
 };
+
+/// How often a job with a rate tries to begin in time before it is handed back.
+const STARTS: usize = 10;
 
 /// One worker and what it shares with its server.
 #[derive(Debug)]
@@ -159,20 +162,22 @@ impl Worker {
             return true;
         }
         let job = assignment.context.document();
-        match start_in_time(&*self.crew.store, definition, job).await {
-            Ok(Some(wait)) => {
-                if !wait.is_zero() {
-                    tokio::time::sleep(wait).await;
+        let Some(mut booked) = job.started_at() else {
+            return true;
+        };
+        for _ in 0..STARTS {
+            match start_in_time(&*self.crew.store, definition, job, &mut booked).await {
+                Ok(Some(Duration::ZERO)) => return true,
+                Ok(Some(wait)) => tokio::time::sleep(wait).await,
+                Ok(None) => return false,
+                Err(error) => {
+                    let (id, error) = (job.id(), error.chain());
+                    tracing::warn!(%id, error, "cannot tell whether its rate lets the job begin: handing it back");
+                    return false;
                 }
-                true
-            }
-            Ok(None) => false,
-            Err(error) => {
-                let (id, error) = (assignment.context.id(), error.chain());
-                tracing::warn!(%id, error, "cannot tell whether its rate lets the job begin: handing it back");
-                false
             }
         }
+        false
     }
 
     /// Notes that the job begins, and says whether its claim still stands.

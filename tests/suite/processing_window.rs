@@ -50,8 +50,14 @@ fn waits_for_its_window(store: &Store, job: &JobHandle<Windowed>) -> bool {
 
 /// Writes the closed window past all that would look at it.
 async fn close(store: &Store, job: &mut JobHandle<Windowed>) {
-    let change = Change::new().set("processing_schedule", CLOSED).set("processing_duration", 1);
-    let patch = Patch { id: job.id(), guard: Guard::default(), change };
+    let change = Change::new()
+        .set("processing_schedule", CLOSED)
+        .set("processing_duration", 1);
+    let patch = Patch {
+        id: job.id(),
+        guard: Guard::default(),
+        change,
+    };
     store.update(patch).await.unwrap().unwrap();
     job.reload().await.unwrap();
 }
@@ -137,7 +143,11 @@ async fn it_runs_when_its_window_opens() {
     let opening = job.document().run_at().unwrap();
     let mut registry = Registry::new();
     registry.register::<Windowed>().unwrap();
-    let server = Server::builder(&store).only(registry).start().await.unwrap();
+    let server = Server::builder(&store)
+        .only(registry)
+        .start()
+        .await
+        .unwrap();
     clock.set(rocketjob::later(opening, Duration::from_secs(5)));
     eventually("it completes", async || {
         job.reload().await.unwrap();

@@ -76,7 +76,11 @@ impl Concern for Explosive {
     }
 
     fn limits(&self, job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
-        assert!(job.description() != Some("bad"), "no limit for {}", job.kind());
+        assert!(
+            job.description() != Some("bad"),
+            "no limit for {}",
+            job.kind()
+        );
         Vec::new()
     }
 }
@@ -99,7 +103,10 @@ impl Concern for Door {
     fn limits(&self, job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
         ASKED.fetch_add(1, Ordering::SeqCst);
         let is_closed = job.description() == Some("memory") && CLOSED.load(Ordering::SeqCst);
-        is_closed.then(|| Limit::closed("door", AGAIN)).into_iter().collect()
+        is_closed
+            .then(|| Limit::closed("door", AGAIN))
+            .into_iter()
+            .collect()
     }
 }
 
@@ -121,7 +128,10 @@ async fn all_complete<J: Job>(store: &Store) {
 }
 
 async fn inside(crowd: &Crowd, count: usize) {
-    eventually("so many are at work", async || (crowd.inside("all") == count).then_some(())).await;
+    eventually("so many are at work", async || {
+        (crowd.inside("all") == count).then_some(())
+    })
+    .await;
 }
 
 on_every_store! {
@@ -257,7 +267,11 @@ on_every_store! {
 
 async fn all_complete_but_aborted(store: &Store) {
     eventually("all others complete", async || {
-        let aborted = StaysThrottled::query(store).state(State::Aborted).count().await.unwrap();
+        let aborted = StaysThrottled::query(store)
+            .state(State::Aborted)
+            .count()
+            .await
+            .unwrap();
         let left = StaysThrottled::query(store).count().await.unwrap();
         (left == aborted).then_some(())
     })
@@ -274,11 +288,16 @@ async fn whoever_is_told_not_now_is_asked_again() {
     }
     let mut registry = Registry::new();
     registry.register::<BehindADoor>().unwrap();
-    let server = Server::builder(&store).only(registry).shared(Crowd::default());
+    let server = Server::builder(&store)
+        .only(registry)
+        .shared(Crowd::default());
     let server = server.start().await.unwrap();
     eventually("all are held", async || {
         let held = Filter::eq("hold", "limit:door");
-        let held = store.count(&held, rocketjob::ReadFrom::Primary).await.unwrap();
+        let held = store
+            .count(&held, rocketjob::ReadFrom::Primary)
+            .await
+            .unwrap();
         (held == 200).then_some(())
     })
     .await;

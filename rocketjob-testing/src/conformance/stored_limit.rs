@@ -54,7 +54,12 @@ pub async fn is_replaced_only_by_who_knows_it(harness: &impl Harness) {
     assert_eq!(store.limit("x").await.unwrap(), None);
     let first = limit(&store, "x", None);
     assert!(store.swap_limit(None, &first).await.unwrap());
-    assert!(!store.swap_limit(None, &limit(&store, "x", None)).await.unwrap());
+    assert!(
+        !store
+            .swap_limit(None, &limit(&store, "x", None))
+            .await
+            .unwrap()
+    );
     assert_eq!(store.limit("x").await.unwrap(), Some(first.clone()));
     let mut writers = JoinSet::new();
     for _ in 0..8 {
@@ -64,7 +69,12 @@ pub async fn is_replaced_only_by_who_knows_it(harness: &impl Harness) {
             store.swap_limit(Some(previous), &next).await.unwrap()
         });
     }
-    let won = writers.join_all().await.into_iter().filter(|won| *won).count();
+    let won = writers
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|won| *won)
+        .count();
     assert_eq!(won, 1);
     assert_eq!(store.limit("y").await.unwrap(), None);
 }
@@ -77,8 +87,18 @@ pub async fn falls_due(harness: &impl Harness) {
     let future = later(now, SECOND * 3600);
     let second = now.checked_sub(SECOND).unwrap();
     let first = second.checked_sub(SECOND).unwrap();
-    for (key, next) in [("c", Some(second)), ("a", Some(future)), ("b", Some(first)), ("d", None)] {
-        assert!(store.swap_limit(None, &limit(&store, key, next)).await.unwrap());
+    for (key, next) in [
+        ("c", Some(second)),
+        ("a", Some(future)),
+        ("b", Some(first)),
+        ("d", None),
+    ] {
+        assert!(
+            store
+                .swap_limit(None, &limit(&store, key, next))
+                .await
+                .unwrap()
+        );
     }
     let keys = |due: Vec<StoredLimit>| due.into_iter().map(|due| due.key).collect::<Vec<_>>();
     assert_eq!(keys(store.due_limits(10).await.unwrap()), ["b", "c"]);
@@ -149,8 +169,19 @@ pub async fn waits_for_another_kind(harness: &impl Harness) {
     let other = job("Other").state(State::Running).insert(&store).await;
     let limits = ByKind::one("A", Limit::while_none_runs("Other"));
     assert_eq!(claim(&store, &limits, 1).await, []);
-    assert!(store.limit("after:Other").await.unwrap().unwrap().next.is_some());
-    store.delete(&rocketjob_core::Filter::state(State::Queued)).await.unwrap();
+    assert!(
+        store
+            .limit("after:Other")
+            .await
+            .unwrap()
+            .unwrap()
+            .next
+            .is_some()
+    );
+    store
+        .delete(&rocketjob_core::Filter::state(State::Queued))
+        .await
+        .unwrap();
     let again = job("A").insert(&store).await;
     assert_ne!(waiting.id(), again.id());
     let change = rocketjob_core::Change::new().set(name::STATE, State::Completed.as_str());
@@ -171,7 +202,10 @@ pub async fn puts_off_what_may_not_start_yet(harness: &impl Harness) {
     let limits = ByKind::one("A", Limit::not_before(time));
     assert_eq!(claim(&store, &limits, 1).await, []);
     let early = store.get(early.id()).await.unwrap().unwrap();
-    assert_eq!((early.run_at(), early.hold()), (Some(time), Some(name::HOLD_SCHEDULED)));
+    assert_eq!(
+        (early.run_at(), early.hold()),
+        (Some(time), Some(name::HOLD_SCHEDULED))
+    );
     assert_eq!(store.next_due().await.unwrap(), Some(time));
     let closed = job("B").insert(&store).await;
     let limits = ByKind::one("B", Limit::closed("door", SECOND * 7));
@@ -206,7 +240,10 @@ pub async fn goes_by_the_number_that_was_set(harness: &impl Harness) {
 /// A job whose limits cannot be told fails, and is in nobody's way.
 pub async fn fails_a_job_whose_limits_cannot_be_told(harness: &impl Harness) {
     let store = harness.store();
-    let broken = job("A").set(name::DESCRIPTION, "broken").insert(&store).await;
+    let broken = job("A")
+        .set(name::DESCRIPTION, "broken")
+        .insert(&store)
+        .await;
     let sound = job("A").insert(&store).await;
     let claimed = claim(&store, &ByKind::default(), 2).await;
     assert_eq!(ids(&claimed), [sound.id()]);
