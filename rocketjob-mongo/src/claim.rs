@@ -8,7 +8,11 @@
 use std::collections::HashSet;
 
 use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
-use futures_util::{StreamExt as _, TryStreamExt as _, future::join, stream};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _,
+    future::{BoxFuture, join},
+    stream,
+};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
@@ -368,12 +372,15 @@ impl Claiming<'_> {
             .write(Verb::Update, &statements, Durability::Majority)
             .await?;
         // Only now: who looks before the hold can be seen finds nobody that waits.
-        let timed = waiting.iter().map(|(limit, _)| *limit);
-        let timed = timed.filter(|limit| limit.again().is_some() || limit.rate().is_some());
-        let noting = timed.map(async |limit| {
-            let wait = |stored: &mut StoredLimit| stored.wait(self.now, limit.again());
-            change_limit(self.store, &limit.key, wait).await.map(drop)
-        });
+        let mut noting: Vec<BoxFuture<'_, Result<()>>> = Vec::new();
+        for (limit, _) in &waiting {
+            let (now, again) = (self.now, limit.again());
+            if again.is_some() || limit.rate().is_some() {
+                let wait = move |stored: &mut StoredLimit| stored.wait(now, again);
+                let noted = change_limit(self.store, &limit.key, wait);
+                noting.push(noted.map_ok(drop).boxed());
+            }
+        }
         let noting = stream::iter(noting).buffer_unordered(AT_ONCE);
         noting.try_collect::<()>().await?;
         // A place may have become free before the hold could be seen; then nobody else gives it on.

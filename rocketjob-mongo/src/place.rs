@@ -9,11 +9,15 @@ use std::{
 };
 
 use bson::{Document, doc};
-use futures_util::{StreamExt as _, TryStreamExt as _, future::try_join, stream};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, try_join},
+    stream,
+};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
-    Error, Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
+    Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
 };
 
 use crate::{
@@ -35,6 +39,9 @@ pub(crate) struct Places {
     starts: HashMap<String, (Rate, VecDeque<Timestamp>)>,
     running: HashSet<String>,
 }
+
+/// The starts that were booked in a rate, under its key.
+type Booked = (String, (Rate, VecDeque<Timestamp>));
 
 /// What a job gets that may start.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -91,14 +98,16 @@ impl Places {
                 *all_may_wait &= may_wait;
             }
         }
-        let booking = asked
-            .into_iter()
-            .map(async |(key, (rate, jobs, may_wait))| {
-                let wanted = jobs.min(wanted);
-                let book = |limit: &mut StoredLimit| limit.book(rate, now, wanted, may_wait);
+        let mut booking: Vec<BoxFuture<'_, Result<Booked>>> = Vec::with_capacity(asked.len());
+        for (key, (rate, jobs, may_wait)) in asked {
+            let wanted = jobs.min(wanted);
+            let booked = async move {
+                let book = move |limit: &mut StoredLimit| limit.book(rate, now, wanted, may_wait);
                 let starts = change_limit(store, key, book).await?.unwrap_or_default();
-                Ok::<_, Error>((key.to_owned(), (rate, starts.into())))
-            });
+                Ok((key.to_owned(), (rate, starts.into())))
+            };
+            booking.push(booked.boxed());
+        }
         let booked = stream::iter(booking).buffer_unordered(AT_ONCE);
         self.starts = booked.try_collect().await?;
         Ok(())
