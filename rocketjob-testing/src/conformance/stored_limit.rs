@@ -41,11 +41,9 @@ async fn claim(store: &Store, limits: &dyn Limits, count: usize) -> Vec<JobDocum
 }
 
 fn limit(store: &Store, key: &str, next: Option<Timestamp>) -> StoredLimit {
-    StoredLimit {
-        next,
-        max: Some(3),
-        ..StoredLimit::new(key, store.next_id())
-    }
+    let mut limit = StoredLimit::new(key, store.next_id());
+    (limit.next, limit.max) = (next, Some(3));
+    limit
 }
 
 /// The version that stands decides; of any number of writers one wins.
