@@ -17,6 +17,7 @@ use crate::{
     name,
     state::State,
     storage::Storage,
+    store::AsStore,
     stored_limit::{StoredLimit, change_limit},
 };
 
@@ -207,9 +208,10 @@ pub async fn release_dependents(store: &dyn Storage, kind: &str) -> Result<()> {
 /// # Ok::<_, rocketjob_core::Error>(())
 /// # }).unwrap();
 /// ```
-pub async fn set_limit(store: &dyn Storage, key: &str, max: Option<u32>) -> Result<()> {
+pub async fn set_limit(store: &impl AsStore, key: &str, max: Option<u32>) -> Result<()> {
+    let store = store.as_store();
     let now = store.now();
-    let changed = change_limit(store, key, |limit| {
+    let changed = change_limit(&*store, key, |limit| {
         limit.max = max;
         // Whoever waits for it is looked at.
         limit.next = Some(now);

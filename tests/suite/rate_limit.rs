@@ -81,8 +81,8 @@ on_every_store! {
             waiting(&format!("{key}:{value}"), 1).await;
         }
         eventually("one of each begins", async || (crowd.total() == 3).then_some(())).await;
-        let held = OncePerHour::query(store).filter(Filter::eq("customer", "a")).all().await.unwrap();
-        let why = rocketjob::why(store, held[0].id()).await.unwrap().to_string();
+        let held = OncePerHour::query(store).filter(Filter::eq("customer", "a")).list().await.unwrap();
+        let why = rocketjob::why(&**store, held[0].id()).await.unwrap().to_string();
         assert!(why.contains("`rate:OncePerHour:a`, which lets no more jobs start now"), "{why}");
         set_limit(store, &format!("{key}:a"), Some(2)).await.unwrap();
         eventually("another one begins", async || (crowd.total() == 4).then_some(())).await;
