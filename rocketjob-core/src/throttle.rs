@@ -118,6 +118,7 @@ pub fn throttle_group_key(group: &str) -> String {
 pub(crate) fn value_of(job: &JobDocument, field: &str) -> String {
     match job.get(field) {
         None | Some(Bson::Null) => String::new(),
+        Some(Bson::String(text)) => text.clone(),
         Some(value) => id_text(value),
     }
 }
