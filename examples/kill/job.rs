@@ -3,6 +3,7 @@
 use std::{thread, time::Duration};
 
 use bson::{Document, doc, oid::ObjectId};
+use jiff::Timestamp;
 use rocketjob::{
     Concern, JobDocument, Limit, NewJob, NoState, Settlement, Transition, date, integer, later,
     name, prelude::*, whole_number,
@@ -132,14 +133,11 @@ impl Concern for Few {
         "few"
     }
 
-    fn limits(&self, job: &JobDocument, _state: &NoState) -> Vec<Limit> {
+    fn limits(&self, job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
         if number(job) % 25 != 11 {
             return Vec::new();
         }
-        vec![Limit {
-            key: "kill:few".to_owned(),
-            max: FEW,
-        }]
+        vec![Limit::running("kill:few", FEW)]
     }
 }
 

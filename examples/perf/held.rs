@@ -15,8 +15,9 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob::{
     Bells, ClaimRequest, Claimed, Event, EventCursor, EventStore, Filter, Insertion, InspectStore,
-    Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom, Refusal, Result,
-    ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
+    Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query, ReadFrom,
+    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
+    StoredLimit,
 };
 use tokio::sync::watch;
 
@@ -248,6 +249,25 @@ impl InspectStore for Held {
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
         self.store().undecodable(at_most).await
+    }
+}
+
+#[async_trait]
+impl LimitStore for Held {
+    async fn limit(&self, key: &str) -> Result<Option<StoredLimit>> {
+        self.store().limit(key).await
+    }
+
+    async fn swap_limit(&self, previous: Option<ObjectId>, limit: &StoredLimit) -> Result<bool> {
+        self.store().swap_limit(previous, limit).await
+    }
+
+    async fn due_limits(&self, limit: usize) -> Result<Vec<StoredLimit>> {
+        self.store().due_limits(limit).await
+    }
+
+    async fn any_running(&self, kind: &str) -> Result<bool> {
+        self.store().any_running(kind).await
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     error::Error,
     failure::{JobFailure, UNDECODABLE},
     filter::Filter,
+    limit::Limits,
     name,
     state::State,
 };
@@ -85,55 +86,6 @@ impl Claim {
     }
 }
 
-/// A place in a limit: at most `max` running jobs hold `key` at any moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limit {
-    /// What is limited, such as `throttle:ReportJob`.
-    pub key: String,
-    /// How many may run.
-    pub max: u32,
-}
-
-impl Limit {
-    /// Why a job is held for which this limit has no free place.
-    pub fn hold(key: &str) -> String {
-        format!("limit:{key}")
-    }
-
-    /// What a claim writes to a job for which the limit `key` has no free place.
-    pub fn wait(key: &str) -> Change {
-        Change::new()
-            .set(name::HOLD, Self::hold(key))
-            .unset(name::READY)
-    }
-
-    /// The stored name of the place with this number.
-    pub fn slot(key: &str, number: u32) -> String {
-        format!("{key}:{number}")
-    }
-
-    /// What the stored names of all places of a limit begin with.
-    pub fn slot_prefix(key: &str) -> String {
-        format!("{key}:")
-    }
-}
-
-/// Tells the limits of a job. A store asks for each job that it is about to hand out.
-pub trait Limits: Debug + Send + Sync {
-    /// The limits under which `job` runs; the job needs a place in each.
-    fn limits(&self, job: &JobDocument) -> Vec<Limit>;
-}
-
-/// No job has a limit.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoLimits;
-
-impl Limits for NoLimits {
-    fn limits(&self, _job: &JobDocument) -> Vec<Limit> {
-        Vec::new()
-    }
-}
-
 /// What a server asks for.
 #[derive(Debug)]
 pub struct ClaimRequest<'a> {
@@ -171,16 +123,36 @@ pub struct Claimed {
     pub lost: usize,
 }
 
-/// A document whose envelope cannot be read.
+/// A document that was failed by the claim, since it cannot be read, or its limits cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SetAside {
     /// Its id, as text since it may be of any type.
     pub id: String,
     /// What is wrong with it.
     pub reason: String,
+    /// The class of the failure that its job gets.
+    pub class_name: String,
 }
 
 impl SetAside {
+    /// A document that cannot be read.
+    pub fn undecodable(id: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            reason: reason.into(),
+            class_name: UNDECODABLE.into(),
+        }
+    }
+
+    /// A job whose limits cannot be told.
+    pub fn failed(job: &JobDocument, failure: JobFailure) -> Self {
+        Self {
+            id: job.id().to_hex(),
+            reason: failure.message,
+            class_name: failure.class_name,
+        }
+    }
+
     /// What is wrong with `document`: it cannot be read as a job, or it has failed since its struct
     /// could not be read from it. `None` for one with which all is well.
     pub fn of(document: &Document) -> Option<Self> {
@@ -188,23 +160,17 @@ impl SetAside {
         match JobDocument::new(document.clone()) {
             Ok(job) => {
                 let failure = job.exception().filter(|_| job.state() == State::Failed)?;
-                (failure.class_name == UNDECODABLE).then_some(Self {
-                    id,
-                    reason: failure.message,
-                })
+                (failure.class_name == UNDECODABLE).then(|| Self::undecodable(id, failure.message))
             }
-            Err(Error::Undecodable { reason, .. }) => Some(Self { id, reason }),
-            Err(other) => Some(Self {
-                id,
-                reason: other.to_string(),
-            }),
+            Err(Error::Undecodable { reason, .. }) => Some(Self::undecodable(id, reason)),
+            Err(other) => Some(Self::undecodable(id, other.to_string())),
         }
     }
 
     /// What a claim writes to the document at the store's time `now`, so that it is in nobody's way.
     pub fn fail(&self, now: Timestamp) -> Change {
         let failure = JobFailure {
-            class_name: UNDECODABLE.into(),
+            class_name: self.class_name.clone(),
             ..JobFailure::message(&self.reason)
         };
         Change::new()

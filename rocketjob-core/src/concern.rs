@@ -12,13 +12,13 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     change::Change,
-    claim::Limit,
     context::JobContext,
     document::JobDocument,
     encoding,
     error::{Error, Result, ValidationFailed},
     failure::JobResult,
     field::FieldDefinition,
+    limit::Limit,
     settlement::Settlement,
     state::Transition,
 };
@@ -103,14 +103,67 @@ pub trait Concern: Debug + Send + Sync + 'static {
         None
     }
 
-    /// The limits under which a job runs; asked at each claim.
-    fn limits(&self, job: &JobDocument, state: &Self::State) -> Vec<Limit> {
-        let _ = (job, state);
+    /// What a job needs in order to start at the store's time `now`; asked at each claim, before the
+    /// job is handed out, and again before held jobs go on. It must be quick and must not block.
+    ///
+    /// With [`Limit::closed`] it says "not now, ask again in ten seconds": the job keeps its place
+    /// and is in nobody's way meanwhile. A panic in here fails the job.
+    ///
+    /// # Examples
+    /// ```
+    /// use rocketjob_core::{Concern, JobDocument, Limit, NoState};
+    /// use std::{sync::atomic::{AtomicBool, Ordering}, time::Duration};
+    /// # use jiff::Timestamp;
+    ///
+    /// static MAINTENANCE: AtomicBool = AtomicBool::new(false);
+    ///
+    /// /// Lets no job start during maintenance.
+    /// #[derive(Debug)]
+    /// struct NotDuringMaintenance;
+    ///
+    /// impl Concern for NotDuringMaintenance {
+    ///     type State = NoState;
+    ///
+    ///     fn name(&self) -> &'static str {
+    ///         "not_during_maintenance"
+    ///     }
+    ///
+    ///     fn limits(&self, _job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
+    ///         let closed = MAINTENANCE.load(Ordering::Relaxed);
+    ///         closed
+    ///             .then(|| Limit::closed("maintenance", Duration::from_secs(10)))
+    ///             .into_iter()
+    ///             .collect()
+    ///     }
+    /// }
+    /// ```
+    fn limits(&self, job: &JobDocument, state: &Self::State, now: Timestamp) -> Vec<Limit> {
+        let _ = (job, state, now);
         Vec::new()
     }
 
+    /// The kinds whose jobs may be in the way of those of this one
+    /// ([`Limit::while_none_runs`]): servers that end one of them let the jobs of this kind go on at
+    /// once. Where it is not said, they look once a second.
+    fn waits_for(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
+    /// Before which time a job may not start that becomes queued, at its creation, a retry or a
+    /// resume, and would start at `due`: it waits with this `run_at` if that is later.
+    fn not_before(
+        &self,
+        job: &JobDocument,
+        state: &Self::State,
+        due: Timestamp,
+    ) -> Option<Timestamp> {
+        let _ = (job, state, due);
+        None
+    }
+
     /// Why a job that becomes queued is not ready; `None` lets it be. Whoever gives a reason also
-    /// releases it ([`JobStore::release`](crate::JobStore::release)).
+    /// releases it ([`JobStore::release`](crate::JobStore::release)); for "not now, ask again" see
+    /// [`limits`](Self::limits).
     fn hold(&self, job: &JobDocument, state: &Self::State, now: Timestamp) -> Option<String> {
         let _ = (job, state, now);
         None
@@ -209,7 +262,9 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
     fn initial_state(&self) -> Result<Document>;
     fn validate(&self, job: &JobDocument, problems: &mut ValidationFailed);
     fn unique_key(&self, job: &JobDocument) -> Result<Option<UniqueKey>>;
-    fn limits(&self, job: &JobDocument) -> Vec<Limit>;
+    fn limits(&self, job: &JobDocument, now: Timestamp) -> Vec<Limit>;
+    fn waits_for(&self) -> Vec<&'static str>;
+    fn not_before(&self, job: &JobDocument, due: Timestamp) -> Result<Option<Timestamp>>;
     fn hold(&self, job: &JobDocument, now: Timestamp) -> Result<Option<String>>;
     fn around_perform<'a>(
         &'a self,
@@ -260,12 +315,21 @@ impl<C: Concern> ErasedConcern for C {
         ))
     }
 
-    fn limits(&self, job: &JobDocument) -> Vec<Limit> {
+    fn limits(&self, job: &JobDocument, now: Timestamp) -> Vec<Limit> {
         match decode_state(self, job.as_document()) {
-            Ok(state) => Concern::limits(self, job, &state),
+            Ok(state) => Concern::limits(self, job, &state, now),
             // The job fails when it is decoded for `perform`, which says what is wrong with it.
             Err(_) => Vec::new(),
         }
+    }
+
+    fn waits_for(&self) -> Vec<&'static str> {
+        Concern::waits_for(self)
+    }
+
+    fn not_before(&self, job: &JobDocument, due: Timestamp) -> Result<Option<Timestamp>> {
+        let state = decode_state(self, job.as_document())?;
+        Ok(Concern::not_before(self, job, &state, due))
     }
 
     fn hold(&self, job: &JobDocument, now: Timestamp) -> Result<Option<String>> {

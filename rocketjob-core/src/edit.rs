@@ -8,7 +8,7 @@ use crate::{
     document::JobDocument,
     error::{Error, Result, ValidationFailed},
     field::{FieldType, ScalarType},
-    handle::{hold_of, written},
+    handle::{due_of, hold_of, written},
     kinds::Kinds,
     name,
     new_job::validate_envelope,
@@ -180,7 +180,14 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
             Some(definition) => hold_of(definition, &after, now)?,
             None => None,
         };
-        let run_at = run_at.and_then(crate::encoding::timestamp);
+        let mut run_at = run_at.and_then(crate::encoding::timestamp);
+        if let Some(definition) = kinds.definition(job.kind()) {
+            let due = due_of(definition, &after, run_at, now)?;
+            if due != run_at {
+                change.put(name::RUN_AT, due.map(crate::encoding::date));
+                run_at = due;
+            }
+        }
         transition::mark(&mut change, run_at, hold, now);
     }
     Ok(change)

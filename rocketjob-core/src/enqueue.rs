@@ -21,6 +21,9 @@ use crate::{
     transition,
 };
 
+/// Concerns of ours that have nothing to say of a job before it is claimed.
+const AT_THE_CLAIM: [&str; 2] = ["throttle", "rate_limit"];
+
 /// What is said of a new job besides its own fields. What is left out, its kind says.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct NewJobOptions {
@@ -152,7 +155,8 @@ fn published(
 ) -> Result<JobDocument> {
     let singleton = Singleton;
     let known = Concern::name(&singleton);
-    if let Some(concern) = definition.concerns.iter().find(|name| *name != known) {
+    let is_known = |name: &str| name == known || AT_THE_CLAIM.contains(&name);
+    if let Some(concern) = definition.concerns.iter().find(|name| !is_known(name)) {
         return Err(Error::configuration(format!(
             "kind `{}` has the concern `{concern}`, which only its own program knows: enqueue it with that program",
             definition.kind
@@ -195,7 +199,7 @@ fn published(
     validate_envelope(&job, &mut problems);
     problems.into_result()?;
     let mut change = crate::change::Change::new();
-    if !definition.concerns.is_empty()
+    if definition.concerns.iter().any(|name| name == known)
         && let Some(unique) = Concern::unique_key(&singleton, &job, &crate::concern::NoState {})
     {
         change.put(name::UNIQUE_KEY, unique.key);

@@ -15,8 +15,10 @@ use crate::{
     failure::JobFailure,
     filter::Filter,
     job::Job,
+    limit::Limit,
     name,
     new_job::{unique_reason, validate},
+    release::places,
     state::{State, Transition, sources},
     store::Store,
     transition,
@@ -295,6 +297,9 @@ pub async fn steer(
         match store.update(Patch { id, guard, change }).await? {
             Ok(after) => {
                 tracing::info!(%id, kind = after.kind(), %transition, from = %job.state(), "steered");
+                if job.state() == State::Running {
+                    give_places_on(store, &job).await;
+                }
                 for concern in concerns
                     .iter()
                     .filter(|concern| concern.observes(transition))
@@ -315,6 +320,16 @@ pub async fn steer(
     }
 }
 
+/// Gives the places on that `job` had while it ran.
+pub(crate) async fn give_places_on(store: &Store, job: &JobDocument) {
+    for (key, count) in places([job]) {
+        if let Err(error) = store.release(&Limit::hold(&key), count).await {
+            let error = error.chain();
+            tracing::warn!(key, error, "cannot give places on: the sweep will");
+        }
+    }
+}
+
 /// What a transition that was asked for from outside writes to `job`; concerns may add to it, or
 /// refuse it.
 pub(crate) fn steered(
@@ -327,10 +342,14 @@ pub(crate) fn steered(
     let mut change = Change::new();
     match transition {
         Transition::Retry => {
-            transition::retry(&mut change, job, held(definition, job, now)?, now);
+            let hold = held(definition, job, now)?;
+            transition::retry(&mut change, job, hold.clone(), now);
+            put_off(definition, job, &mut change, hold, now)?;
         }
         Transition::Resume => {
-            transition::resume(&mut change, job, held(definition, job, now)?, now);
+            let hold = held(definition, job, now)?;
+            transition::resume(&mut change, job, hold.clone(), now);
+            put_off(definition, job, &mut change, hold, now)?;
         }
         Transition::Pause => transition::pause(&mut change, job, now),
         Transition::Abort => transition::abort(&mut change, job, now),
@@ -380,12 +399,49 @@ pub async fn run_now(store: &Store, id: ObjectId) -> Result<JobDocument> {
     }
 }
 
+/// Lets a job that becomes queued wait as long as its concerns want it to.
+fn put_off(
+    definition: Option<&'static Definition>,
+    job: &JobDocument,
+    change: &mut Change,
+    hold: Option<String>,
+    now: Timestamp,
+) -> Result<()> {
+    let Some(definition) = definition else {
+        return Ok(());
+    };
+    let run_at = due_of(definition, job, job.run_at(), now)?;
+    if run_at != job.run_at() {
+        change.put(name::RUN_AT, run_at.map(date));
+        transition::mark(change, run_at, hold, now);
+    }
+    Ok(())
+}
+
 fn held(
     definition: Option<&'static Definition>,
     job: &JobDocument,
     now: Timestamp,
 ) -> Result<Option<String>> {
     definition.map_or(Ok(None), |definition| hold_of(definition, job, now))
+}
+
+/// The `run_at` of a job that becomes queued: its own, or a later one before which its concerns do
+/// not let it start.
+pub(crate) fn due_of(
+    definition: &Definition,
+    job: &JobDocument,
+    run_at: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let wanted = run_at.map_or(now, |run_at| run_at.max(now));
+    let mut due = wanted;
+    for concern in definition.concerns {
+        due = concern
+            .not_before(job, due)?
+            .map_or(due, |time| time.max(due));
+    }
+    Ok(if due > wanted { Some(due) } else { run_at })
 }
 
 pub(crate) fn hold_of(

@@ -14,7 +14,9 @@ mod clock;
 mod concern;
 mod context;
 pub mod control;
+mod cron;
 mod definition;
+mod depends_on;
 mod doctor;
 mod document;
 mod edit;
@@ -39,8 +41,11 @@ mod new_job;
 mod opening;
 mod perform;
 mod plain_value;
+mod processing_window;
+mod rate_limit;
 mod recovery;
 mod registry;
+mod release;
 mod server;
 mod settlement;
 mod singleton;
@@ -50,8 +55,10 @@ mod state;
 mod steering;
 mod storage;
 mod store;
+mod stored_limit;
 mod subscriber;
 mod successor;
+mod throttle;
 mod trace;
 mod transition;
 mod why;
@@ -60,14 +67,16 @@ pub use action::{Action, ActionError};
 pub use bell::{Bell, Bells, News};
 pub use callbacks::{Callbacks, Proceed};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
-pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
+pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared, Validity};
+pub use cron::{Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
 };
+pub use depends_on::{DependsOn, DependsOnState};
 pub use doctor::{Diagnosis, examine};
 pub use document::JobDocument;
 pub use edit::{EDITABLE, Edits, edit};
@@ -90,14 +99,17 @@ pub use inspection::{Finding, Inspection, Severity, Subject};
 pub use job::{Job, Perform};
 pub use job_set::{ALL_PRIORITIES, COUNTED, JobSet};
 pub use kinds::Kinds;
-pub use limit::{places, release_free_places};
+pub use limit::{Limit, LimitRule, Limits, NoLimits};
 pub use log::{LogControl, log_control, set_log_control};
 pub use memory::MemoryStore;
 pub use new_job::{CreateJob, NewJob, PerformedJob, after};
 pub use opening::{Opening, Openings, Taken};
 pub use perform::{Handler, Performed};
+pub use processing_window::{ProcessingWindow, ProcessingWindowState};
+pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
-pub use registry::{Registration, Registry};
+pub use registry::{Registration, Registry, limits_of};
+pub use release::{places, release_dependents, release_due, release_free_places, set_limit};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -105,10 +117,12 @@ pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use span::PerformSpan;
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use steering::{Act, Ended, Steered, steer_all, steer_one};
-pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
+pub use storage::{EventStore, InspectStore, JobStore, LimitStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
+pub use stored_limit::{Rate, StoredLimit, change_limit, start_in_time};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
+pub use throttle::{Throttle, ThrottleState, throttle_group_key, throttle_key};
 pub use trace::{Propagator, Trace, propagate_traces};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
@@ -121,11 +135,15 @@ pub mod __private {
         callbacks::{NoCallbacks, OwnCallbacks, PerformCallbacks},
         concern::ErasedConcern,
         definition::{Definition, LogLevel, LostClaim},
+        depends_on::DependsOn,
         encoding::default_value,
         error::ValidationFailed,
         field::FieldDefinition,
         job::{Job, NoRules, Perform, Probe, Unknown},
+        processing_window::ProcessingWindow,
+        rate_limit::RateLimit,
         registry::Registration,
         singleton::Singleton,
+        throttle::Throttle,
     };
 }

@@ -1,75 +1,189 @@
-//! Giving free places in limits to the jobs that wait for them.
+//! Limits: what a job needs, besides a worker, in order to run.
+//!
+//! A claim asks for the limits of each job that it is about to hand out, and gives the job what it
+//! needs in the same atomic step; a job that cannot have it is held, keeps its place in the order,
+//! and is in nobody's way. What is kept of a limit in the store is a
+//! [`StoredLimit`](crate::StoredLimit), and who lets held jobs go on is in `release.rs`.
 
-use std::collections::BTreeMap;
+use std::{fmt::Debug, time::Duration};
 
-use bson::Bson;
+use jiff::Timestamp;
 
 use crate::{
-    claim::{Limit, Limits},
-    document::JobDocument,
-    error::Result,
-    filter::{Filter, ReadFrom},
-    name,
-    state::State,
-    storage::Storage,
+    change::Change, document::JobDocument, encoding::date, failure::JobFailure, name,
+    stored_limit::Rate,
 };
 
-/// How many limits one sweep looks at.
-const KEYS_PER_SWEEP: usize = 100;
+/// How often it is looked whether a job of another kind still runs, where nobody tells.
+const LOOK: Duration = Duration::from_secs(1);
 
-/// How many places of each limit `jobs`, as they were claimed, take.
-pub fn places<'a>(jobs: impl IntoIterator<Item = &'a JobDocument>) -> BTreeMap<String, usize> {
-    let mut places = BTreeMap::new();
-    for job in jobs {
-        let Some(Bson::Array(slots)) = job.get(name::SLOTS) else {
-            continue;
-        };
-        for key in slots
-            .iter()
-            .filter_map(|slot| slot.as_str()?.rsplit_once(':'))
-            .map(|(key, _)| key)
-        {
-            *places.entry(key.to_owned()).or_insert(0) += 1;
-        }
-    }
-    places
+/// What a job needs in order to run. Jobs with the same key share it.
+///
+/// # Examples
+/// ```
+/// use rocketjob_core::Limit;
+/// use std::time::Duration;
+///
+/// // At most 3 at a time, at most 100 starts in any minute, none while a migration runs.
+/// let limits = [
+///     Limit::running("mail", 3),
+///     Limit::starts("mail:rate", 100, Duration::from_secs(60)),
+///     Limit::while_none_runs("MigrationJob"),
+/// ];
+/// assert_eq!(Limit::hold(&limits[2].key), "limit:after:MigrationJob");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limit {
+    /// What is limited, such as `throttle:ReportJob`.
+    pub key: String,
+    /// What must hold for the job to start.
+    pub rule: LimitRule,
 }
 
-/// Makes as many held jobs ready as their limits have free places, and says how many.
-///
-/// Servers give a place on as soon as they free it; this finds those that a crash left behind. It
-/// may make more jobs ready than there is room for: the claim holds what is too much.
-pub async fn release_free_places(store: &dyn Storage, limits: &dyn Limits) -> Result<u64> {
-    let mut released = 0;
-    let mut last = Limit::hold("");
-    for _ in 0..KEYS_PER_SWEEP {
-        let Some(job) = store.next_held(&last).await? else {
-            break;
-        };
-        let Some(hold) = job.hold().map(ToOwned::to_owned) else {
-            break;
-        };
-        if !hold.starts_with(&Limit::hold("")) {
-            break;
+/// What must hold for a job to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LimitRule {
+    /// One of so many places is free: a job takes one as long as it runs.
+    Running {
+        /// How many may run at a time.
+        max: u32,
+    },
+    /// One of so many starts is left: a job uses one up for as long as the window is.
+    Starts {
+        /// How many may start in any window.
+        max: u32,
+        /// How long the window is.
+        per: Duration,
+    },
+    /// No job of this kind runs when the job starts.
+    NoneRuns {
+        /// The other kind.
+        kind: String,
+    },
+    /// Nothing helps now; it is asked again after a while.
+    Closed {
+        /// After how long.
+        again: Duration,
+    },
+    /// The time has not come: the job gets this `run_at`.
+    NotBefore {
+        /// When it has.
+        time: Timestamp,
+    },
+}
+
+impl Limit {
+    /// At most `max` jobs with this key run at any moment; with 0 none does.
+    pub fn running(key: impl Into<String>, max: u32) -> Self {
+        Self {
+            key: key.into(),
+            rule: LimitRule::Running { max },
         }
-        let limit = limits
-            .limits(&job)
-            .into_iter()
-            .find(|limit| Limit::hold(&limit.key) == hold);
-        let free = match limit {
-            // A job without the limit it waits for: the limit was taken away.
-            None => usize::MAX,
-            Some(limit) => {
-                let running = Filter::state(State::Running)
-                    .and(Filter::prefix(name::SLOTS, Limit::slot_prefix(&limit.key)));
-                let running = store.count(&running, ReadFrom::Primary).await?;
-                usize::try_from(u64::from(limit.max).saturating_sub(running)).unwrap_or(usize::MAX)
-            }
-        };
-        if free > 0 {
-            released += store.release(&hold, free).await?;
-        }
-        last = hold;
     }
-    Ok(released)
+
+    /// At most `max` jobs with this key start in any window of the length `per`; with 0 none does.
+    pub fn starts(key: impl Into<String>, max: u32, per: Duration) -> Self {
+        Self {
+            key: key.into(),
+            rule: LimitRule::Starts { max, per },
+        }
+    }
+
+    /// The job does not start while a job of `kind` runs.
+    pub fn while_none_runs(kind: impl Into<String>) -> Self {
+        let kind = kind.into();
+        Self {
+            key: format!("after:{kind}"),
+            rule: LimitRule::NoneRuns { kind },
+        }
+    }
+
+    /// The job may not start now. After `again` its limits are asked again, once for all jobs that
+    /// wait with this key; so the answer must be the same for all of them.
+    pub fn closed(key: impl Into<String>, again: Duration) -> Self {
+        Self {
+            key: key.into(),
+            rule: LimitRule::Closed { again },
+        }
+    }
+
+    /// The job may not start before `time`, which becomes its `run_at`.
+    pub fn not_before(time: Timestamp) -> Self {
+        Self {
+            key: name::HOLD_SCHEDULED.into(),
+            rule: LimitRule::NotBefore { time },
+        }
+    }
+
+    /// After how long it is asked again, where time alone does not tell when a job may go on.
+    pub fn again(&self) -> Option<Duration> {
+        match self.rule {
+            LimitRule::NoneRuns { .. } => Some(LOOK),
+            LimitRule::Closed { again } => Some(again),
+            _ => None,
+        }
+    }
+
+    /// The limit as one of starts.
+    pub fn rate(&self) -> Option<Rate> {
+        match self.rule {
+            LimitRule::Starts { max, per } => Some(Rate { max, per }),
+            _ => None,
+        }
+    }
+
+    /// Why a job is held for which this limit has no free place.
+    pub fn hold(key: &str) -> String {
+        format!("limit:{key}")
+    }
+
+    /// What a claim writes to a job that this limit does not let run.
+    pub fn wait(&self) -> Change {
+        match self.rule {
+            LimitRule::NotBefore { time } => Change::new()
+                .set(name::HOLD, name::HOLD_SCHEDULED)
+                .set(name::RUN_AT, date(time))
+                .unset(name::READY),
+            _ => Change::new()
+                .set(name::HOLD, Self::hold(&self.key))
+                .unset(name::READY),
+        }
+    }
+
+    /// The stored name of the place with this number.
+    pub fn slot(key: &str, number: u32) -> String {
+        format!("{key}:{number}")
+    }
+
+    /// What the stored names of all places of a limit begin with.
+    pub fn slot_prefix(key: &str) -> String {
+        format!("{key}:")
+    }
+}
+
+/// Tells the limits of a job. A store asks for each job that it is about to hand out.
+pub trait Limits: Debug + Send + Sync {
+    /// The limits under which `job` may run at the store's time `now`; it must be given what each of
+    /// them says.
+    ///
+    /// # Errors
+    /// The failure that the job gets in place of a start, when its limits cannot be told.
+    fn limits(&self, job: &JobDocument, now: Timestamp) -> Result<Vec<Limit>, JobFailure>;
+
+    /// Whether it can tell the limits of jobs of this kind.
+    fn knows(&self, kind: &str) -> bool {
+        let _ = kind;
+        true
+    }
+}
+
+/// No job has a limit.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoLimits;
+
+impl Limits for NoLimits {
+    fn limits(&self, _job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
+        Ok(Vec::new())
+    }
 }

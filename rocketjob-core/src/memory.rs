@@ -11,6 +11,7 @@ mod index;
 mod inspect;
 mod job;
 mod jobs;
+mod limit;
 mod server;
 
 use std::{collections::BTreeMap, sync::Arc};

@@ -16,7 +16,7 @@ use crate::{
     document::JobDocument,
     encoding::{date, encode},
     error::{Error, Result, ValidationFailed},
-    handle::JobHandle,
+    handle::{JobHandle, due_of},
     job::{Job, Perform},
     name, perform,
     span::PerformSpan,
@@ -302,7 +302,11 @@ fn marked(definition: &Definition, job: JobDocument, now: Timestamp) -> Result<J
         }
         hold = hold.or(concern.hold(&job, now)?);
     }
-    transition::mark(&mut change, job.run_at(), hold, now);
+    let run_at = due_of(definition, &job, job.run_at(), now)?;
+    if run_at != job.run_at() {
+        change.put(name::RUN_AT, run_at.map(date));
+    }
+    transition::mark(&mut change, run_at, hold, now);
     let mut document = job.into_document();
     change.apply(&mut document);
     JobDocument::new(document)

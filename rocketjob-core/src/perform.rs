@@ -204,15 +204,25 @@ async fn catching<F: Future>(future: F) -> Result<F::Output, JobError> {
     let before = PERFORMING.replace(true);
     let result = AssertUnwindSafe(future).catch_unwind().await;
     PERFORMING.set(before);
-    result.map_err(|payload| {
-        let failure = JobFailure {
-            class_name: PANIC.into(),
-            message: panic_message(payload.as_ref()),
-            backtrace: PANICKED_AT.take(),
-            worker_name: None,
-        };
-        JobError::new(Wish::Usual, failure)
-    })
+    result.map_err(|payload| JobError::new(Wish::Usual, panicked(payload.as_ref())))
+}
+
+/// Runs `act` and turns a panic into a failure with its message and backtrace.
+pub(crate) fn guarded<T>(act: impl FnOnce() -> T) -> Result<T, JobFailure> {
+    note_backtraces();
+    let before = PERFORMING.replace(true);
+    let result = panic::catch_unwind(AssertUnwindSafe(act));
+    PERFORMING.set(before);
+    result.map_err(|payload| panicked(payload.as_ref()))
+}
+
+fn panicked(payload: &(dyn Any + Send)) -> JobFailure {
+    JobFailure {
+        class_name: PANIC.into(),
+        message: panic_message(payload),
+        backtrace: PANICKED_AT.take(),
+        worker_name: None,
+    }
 }
 
 pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> String {

@@ -5,14 +5,17 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
+
 use crate::{
-    claim::{Limit, Limits},
     definition::{Definition, PublishedDefinition},
     document::JobDocument,
     error::{Error, Result},
+    failure::JobFailure,
     job::Perform,
+    limit::{Limit, Limits},
     name,
-    perform::{Handler, KindHandler},
+    perform::{Handler, KindHandler, guarded},
 };
 
 /// A kind that registers itself at link time; written by the derive.
@@ -133,16 +136,40 @@ impl Registry {
 }
 
 impl Limits for Registry {
-    fn limits(&self, job: &JobDocument) -> Vec<Limit> {
+    fn limits(
+        &self,
+        job: &JobDocument,
+        now: Timestamp,
+    ) -> std::result::Result<Vec<Limit>, JobFailure> {
         match self.definition(job.kind()) {
-            Some(definition) => definition
-                .concerns
-                .iter()
-                .flat_map(|concern| concern.limits(job))
-                .collect(),
-            None => Vec::new(),
+            Some(definition) => limits_of(definition, job, now),
+            None => Ok(Vec::new()),
         }
     }
+
+    fn knows(&self, kind: &str) -> bool {
+        self.handlers.contains_key(kind)
+    }
+}
+
+/// The limits that the concerns of a kind set to `job`.
+///
+/// # Errors
+/// The failure that the job gets when one of them panics.
+pub fn limits_of(
+    definition: &Definition,
+    job: &JobDocument,
+    now: Timestamp,
+) -> std::result::Result<Vec<Limit>, JobFailure> {
+    if definition.concerns.is_empty() {
+        return Ok(Vec::new());
+    }
+    let concerns = definition.concerns.iter();
+    guarded(|| {
+        concerns
+            .flat_map(|concern| concern.limits(job, now))
+            .collect()
+    })
 }
 
 /// What the derive cannot see: the fields of concerns.

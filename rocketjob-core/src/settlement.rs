@@ -11,6 +11,7 @@ use crate::{
     document::JobDocument,
     error::Result,
     failure::{JobError, JobFailure, JobResult, Wish},
+    handle::due_of,
     name,
     state::Transition,
     transition,
@@ -149,6 +150,13 @@ impl<'a> Settlement<'a> {
     pub fn into_patch(mut self, definition: &Definition, claim: Claim) -> Result<Settling> {
         for concern in definition.concerns {
             concern.settle(&mut self)?;
+        }
+        if let Outcome::Retry { failure, run_at } = &self.outcome {
+            let due = due_of(definition, self.job, Some(*run_at), self.now)?;
+            self.outcome = Outcome::Retry {
+                failure: failure.clone(),
+                run_at: due.unwrap_or(*run_at),
+            };
         }
         Ok(self.render(claim))
     }

@@ -26,12 +26,13 @@ use crate::{
     opening::Openings,
     server::{ServerDocument, ServerState},
     state::State,
+    stored_limit::StoredLimit,
 };
 
-/// A store of jobs, servers and events. `Store` holds any of them.
-pub trait Storage: JobStore + ServerStore + EventStore + InspectStore {}
+/// A store of jobs, limits, servers and events. `Store` holds any of them.
+pub trait Storage: JobStore + LimitStore + ServerStore + EventStore + InspectStore {}
 
-impl<S: JobStore + ServerStore + EventStore + InspectStore> Storage for S {}
+impl<S: JobStore + LimitStore + ServerStore + EventStore + InspectStore> Storage for S {}
 
 /// Tells what a store is and whether it is fit for work.
 #[async_trait]
@@ -84,8 +85,9 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// The jobs are those that are ready, queued, due, of the given kinds and match the filter, by
     /// (priority, id) behind the first `skip`. Each is set to running in one atomic step with its
     /// token, worker, `started_at` and slots: two concurrent calls never return the same job, and
-    /// no limit is exceeded even for a moment. A job without a free place in a limit is held (see
-    /// [`Limit::hold`](crate::Limit::hold)) and stays queued. `ready` never counts without `state`
+    /// no limit is exceeded even for a moment. A job that a limit does not let run is held (see
+    /// [`Limit::wait`](crate::Limit::wait)) and stays queued; where time lets it go on, the stored
+    /// limit says when. A job whose limits cannot be told is failed. `ready` never counts without `state`
     /// and `run_at`. An undecodable document is failed and reported, and nothing else suffers.
     /// Costs the same whatever the length of the queue.
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed>;
@@ -162,8 +164,8 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// each job.
     async fn delete(&self, filter: &Filter) -> Result<u64>;
 
-    /// When the next scheduled job of any kind falls due; one whose `run_at` was cleared is due now.
-    /// Costs the same whatever the number of jobs. Reads only; from the primary.
+    /// When the next scheduled job of any kind falls due, or the next stored limit; a job whose
+    /// `run_at` was cleared is due now. Costs the same whatever the number of jobs. Reads only; from the primary.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
     /// How often the bell has rung so far. Costs nothing: no request is made.
@@ -187,6 +189,24 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Where the servers of this process offer their idle workers to those who create jobs through
     /// this store.
     fn openings(&self) -> &Openings;
+}
+
+/// Keeps what must be known of limits besides the places that running jobs take.
+#[async_trait]
+pub trait LimitStore: Send + Sync {
+    /// What is kept of the limit `key`. From the primary.
+    async fn limit(&self, key: &str) -> Result<Option<StoredLimit>>;
+
+    /// Writes `limit` in the place of the one with the version `previous`, or as the first one, and
+    /// says whether it did: not when another version stands there. Atomic and durable.
+    async fn swap_limit(&self, previous: Option<ObjectId>, limit: &StoredLimit) -> Result<bool>;
+
+    /// Limits that have fallen due, by time, at most `limit`. From the primary.
+    async fn due_limits(&self, limit: usize) -> Result<Vec<StoredLimit>>;
+
+    /// Whether any job of this kind runs, by exact name. Costs no more than there are running jobs.
+    /// From the primary.
+    async fn any_running(&self, kind: &str) -> Result<bool>;
 }
 
 /// Keeps server documents.

@@ -6,14 +6,21 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{item::Item, problems::Problems, value};
+use crate::{item::Item, limit, problems::Problems, value};
 
-/// Makes the expression, whose paths begin at `__rocketjob`; `None` where something is wrong, or
+/// Makes the expression, whose paths begin at `__rocketjob`, and which may use `__KIND` and the stored
+/// names of the fields as `StoredFields::field`; `None` where something is wrong, or
 /// where the attribute says that the concern is not wanted.
 pub(crate) type Read = fn(&Item, &mut Problems) -> Option<TokenStream>;
 
 /// Each of them by its name.
-const BUILT_IN: &[(&str, Read)] = &[("singleton", singleton)];
+const BUILT_IN: &[(&str, Read)] = &[
+    ("singleton", singleton),
+    ("throttle", limit::throttle),
+    ("rate_limit", limit::rate_limit),
+    ("depends_on", limit::depends_on),
+    ("processing_window", limit::processing_window),
+];
 
 /// How the attribute of this name is read, and the name as it stands here.
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, Read)> {

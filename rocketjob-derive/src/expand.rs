@@ -10,10 +10,13 @@ use crate::attr::{Concern, DefaultValue, Field, Job};
 pub(crate) fn job(job: &Job<'_>) -> TokenStream {
     let name = self_type(job);
     let definition = definition(job);
+    let names = names(job);
     let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
     let body = quote! {
         // In scope for types without rules, callbacks or stored form, for which `Probe` has nothing itself.
         use __rocketjob::{NoCallbacks as _, NoRules as _, Unknown as _};
+
+        #names
 
         #[automatically_derived]
         impl __rocketjob::Job for #name {
@@ -31,6 +34,30 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
         __rocketjob::submit! { #registration }
     };
     in_const(job, &body)
+}
+
+/// What the expressions of built-in concerns may refer to, where there are any.
+fn names(job: &Job<'_>) -> Option<TokenStream> {
+    let concerns = &job.options.concerns;
+    let is_built_in = |concern: &Concern| matches!(concern, Concern::BuiltIn(..));
+    concerns.iter().any(is_built_in).then(|| {
+        let kind = job.kind();
+        let stored = job.fields.iter().filter(|field| field.stored.is_stored());
+        let fields = stored.map(|field| {
+            let (ident, name) = (field.ident, &field.stored.name);
+            quote!(const #ident: &'static str = #name;)
+        });
+        quote! {
+            #[allow(dead_code)]
+            const __KIND: &str = #kind;
+            #[allow(dead_code)]
+            struct StoredFields;
+            #[allow(dead_code, non_upper_case_globals)]
+            impl StoredFields {
+                #(#fields)*
+            }
+        }
+    })
 }
 
 /// The code where nobody sees its names, and where it finds ours.

@@ -11,6 +11,7 @@ mod envelope;
 mod expand;
 mod fallback;
 mod item;
+mod limit;
 mod problems;
 mod spelling;
 mod stored;
@@ -80,7 +81,15 @@ use crate::{attr::Job, problems::Problems};
 ///
 /// # Concerns
 ///
-/// `#[singleton]` and `#[concern(value)]` add concerns, in their order; `value` is a constant
+/// | attribute | |
+/// |---|---|
+/// | `#[singleton]` | at most one job of the kind is queued or running |
+/// | `#[throttle(running = 25)]` | at most so many run at a time; with `group = "…"` those of a group together, with `by = field` those of each value apart |
+/// | `#[rate_limit(100 per minute)]` | at most so many start in any window: per `second`, `minute`, `hour`, `day` or `"10s"`; with `by = field` for each value |
+/// | `#[depends_on(FirstJob, SecondJob)]` | starts only while none of these kinds runs |
+/// | `#[processing_window(schedule = "30 8 * * *", duration = "10h")]` | starts only in the window that opens at each time of the schedule |
+///
+/// These and `#[concern(value)]` add concerns, in their order; `value` is a constant
 /// expression of a type that implements `Concern`. Where another derive claims one of these names,
 /// write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
 ///
@@ -104,7 +113,18 @@ use crate::{attr::Job, problems::Problems};
 /// `try_from` and `into`.
 #[proc_macro_derive(
     RocketJob,
-    attributes(rocketjob, field, concern, expires_in, singleton, timeout)
+    attributes(
+        rocketjob,
+        concern,
+        depends_on,
+        expires_in,
+        field,
+        processing_window,
+        rate_limit,
+        singleton,
+        throttle,
+        timeout
+    )
 )]
 pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -14,6 +14,10 @@ pub(crate) const JOB_OPTIONS: &[&str] = &[
     "on_lost_claim",
     "max_lost_claims",
     "singleton",
+    "throttle",
+    "rate_limit",
+    "depends_on",
+    "processing_window",
     "concern",
     "crate",
 ];

@@ -184,7 +184,7 @@ fn value_of(item: &Item) -> TokenStream {
 }
 
 /// Seconds, from parts such as `1h 30m`: the longest unit first, each at most once.
-fn parse_duration(text: &str) -> Option<u64> {
+pub(crate) fn parse_duration(text: &str) -> Option<u64> {
     let mut units = UNITS.iter();
     let mut total = 0_u64;
     for part in text.split_whitespace() {

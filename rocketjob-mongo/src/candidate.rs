@@ -44,7 +44,7 @@ impl Candidate {
                     Error::Undecodable { reason, .. } => reason,
                     other => other.to_string(),
                 };
-                let aside = SetAside { id: text, reason };
+                let aside = SetAside::undecodable(text, reason);
                 Self::Undecodable { id, aside }
             }
         }

@@ -5,22 +5,26 @@
 //! which they are. What was lost to another server, held or set aside has left the index, so the
 //! next round finds what lies behind it; what stays in it (batches) is skipped.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use bson::{Bson, RawDocumentBuf, doc, oid::ObjectId};
-use futures_util::future::join;
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryFutureExt as _, TryStreamExt as _,
+    future::{BoxFuture, join},
+    stream,
+};
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
     Change, Claim, ClaimRequest, Claimed, JobDocument, JobStore, Limit, Result, SetAside, State,
-    name,
+    StoredLimit, change_limit, name,
 };
 
 use crate::{
     candidate::{Candidate, Search},
     command::{self, Durability, Verb, WriteFailure},
     error,
-    place::Places,
+    place::{AT_ONCE, Granted, Places, read_free},
     query::limited,
     store::MongoStore,
     update::operators,
@@ -39,7 +43,15 @@ const WORTH_TWO: usize = 200;
 struct Planned {
     job: JobDocument,
     worker: usize,
-    slots: Vec<String>,
+    granted: Granted,
+    limits: Vec<Limit>,
+}
+
+impl Planned {
+    /// Whether it takes nothing of any limit.
+    fn is_free(&self) -> bool {
+        self.granted == Granted::default()
+    }
 }
 
 /// What one round found and planned.
@@ -50,6 +62,7 @@ struct Round {
     full: Vec<(ObjectId, Limit)>,
     undecodable: Vec<(Option<Bson>, SetAside)>,
     batches: Vec<JobDocument>,
+    places: Places,
 }
 
 /// One claim under way.
@@ -114,7 +127,9 @@ impl Claiming<'_> {
             let plan = self.plan(candidates, wanted).await?;
             let before = (self.claimed.jobs.len(), self.passed);
             let in_the_way = plan.full.len() + plan.undecodable.len();
-            let lost = self.take(plan.planned).await?;
+            let mut places = plan.places;
+            let lost = self.take(plan.planned, &mut places).await?;
+            places.give_back(self.store, self.now).await?;
             let released = self.hold(plan.full).await?;
             self.set_aside(plan.undecodable).await?;
             self.passed += plan.batches.len();
@@ -148,16 +163,17 @@ impl Claiming<'_> {
 
     /// Decides what becomes of the candidates, until `wanted` jobs and batches are found.
     async fn plan(&self, candidates: Vec<Candidate>, wanted: usize) -> Result<Round> {
-        let limits: Vec<Vec<Limit>> = candidates
-            .iter()
-            .map(|candidate| match candidate {
-                Candidate::Job(job) => self.request.limits.limits(job),
-                _ => Vec::new(),
-            })
-            .collect();
-        let keys = limits.iter().flatten();
-        let mut places = Places::read(self.store, keys, &self.token).await?;
-        let mut round = Round::default();
+        let mut limits: Vec<Vec<Limit>> = Vec::with_capacity(candidates.len());
+        let candidates = candidates.into_iter().map(|candidate| {
+            let (candidate, of_job) = self.limited(candidate);
+            limits.push(of_job);
+            candidate
+        });
+        let candidates: Vec<_> = candidates.collect();
+        let mut round = Round {
+            places: Places::read(self.store, &limits, &self.token, self.now, wanted).await?,
+            ..Round::default()
+        };
         for (candidate, limits) in candidates.into_iter().zip(limits) {
             if round.planned.len() + round.batches.len() == wanted {
                 break;
@@ -165,12 +181,17 @@ impl Claiming<'_> {
             match candidate {
                 Candidate::Undecodable { id, aside } => round.undecodable.push((id, aside)),
                 Candidate::Batch(batch) => round.batches.push(batch),
-                Candidate::Job(job) => match places.take(&limits) {
+                Candidate::Job(job) => match round.places.take(job.kind(), &limits) {
                     Err(full) => round.full.push((job.id(), full)),
-                    Ok(slots) => {
+                    Ok(granted) => {
                         let number = self.claimed.jobs.len() + round.planned.len();
                         let worker = number % self.request.workers.len();
-                        round.planned.push(Planned { job, worker, slots });
+                        round.planned.push(Planned {
+                            job,
+                            worker,
+                            granted,
+                            limits,
+                        });
                     }
                 },
             }
@@ -178,11 +199,25 @@ impl Claiming<'_> {
         Ok(round)
     }
 
+    /// A candidate with its limits; one whose limits cannot be told is set aside.
+    fn limited(&self, candidate: Candidate) -> (Candidate, Vec<Limit>) {
+        let Candidate::Job(job) = candidate else {
+            return (candidate, Vec::new());
+        };
+        match self.request.limits.limits(&job, self.now) {
+            Ok(limits) => (Candidate::Job(job), limits),
+            Err(failure) => {
+                let id = Some(job.id().into());
+                let aside = SetAside::failed(&job, failure);
+                (Candidate::Undecodable { id, aside }, Vec::new())
+            }
+        }
+    }
+
     /// Claims what is planned, and says how much was lost to others.
-    async fn take(&mut self, planned: Vec<Planned>) -> Result<usize> {
-        let (limited, free): (Vec<_>, Vec<_>) = planned
-            .iter()
-            .partition(|planned| !planned.slots.is_empty());
+    async fn take(&mut self, planned: Vec<Planned>, places: &mut Places) -> Result<usize> {
+        let (limited, free): (Vec<_>, Vec<_>) =
+            planned.iter().partition(|planned| !planned.is_free());
         let mut met = self.write_free(&free).await?;
         met = self.write_limited(&limited).await? && met;
         let ours = if met {
@@ -193,20 +228,26 @@ impl Claiming<'_> {
         let before = self.claimed.jobs.len();
         let count = planned.len();
         let workers = 0..self.request.workers.len();
-        let without_slots: Vec<_> = workers.map(|worker| self.change(worker, &[])).collect();
+        let without_slots: Vec<_> = workers
+            .map(|worker| self.change(worker, &Granted::default()))
+            .collect();
         for planned in planned {
             if ours
                 .as_ref()
                 .is_none_or(|ours| ours.contains(&planned.job.id()))
             {
+                let is_free = planned.is_free();
                 let mut document = planned.job.into_document();
                 match without_slots.get(planned.worker) {
-                    Some(change) if planned.slots.is_empty() => change.apply(&mut document),
+                    Some(change) if is_free => change.apply(&mut document),
                     _ => self
-                        .change(planned.worker, &planned.slots)
+                        .change(planned.worker, &planned.granted)
                         .apply(&mut document),
                 }
                 self.claimed.jobs.push(JobDocument::new(document)?);
+            } else if let Some(start) = planned.granted.start {
+                let rates = planned.limits.iter().filter(|limit| limit.rate().is_some());
+                rates.for_each(|limit| places.return_start(limit, start));
             }
         }
         let lost = count - (self.claimed.jobs.len() - before);
@@ -224,7 +265,7 @@ impl Claiming<'_> {
             if ids.is_empty() {
                 continue;
             }
-            let mut change = self.change(worker, &[]);
+            let mut change = self.change(worker, &Granted::default());
             // What no job has need not go: each operator costs time for each job.
             let has = |field: &str| {
                 planned
@@ -247,7 +288,7 @@ impl Claiming<'_> {
         let statements: Result<Vec<_>> = planned
             .iter()
             .map(|planned| {
-                let change = self.change(planned.worker, &planned.slots);
+                let change = self.change(planned.worker, &planned.granted);
                 self.statement(planned.job.id().into(), &change)
             })
             .collect();
@@ -282,13 +323,13 @@ impl Claiming<'_> {
         command::update(self.search.still(ids)?, &change)
     }
 
-    fn change(&self, worker: usize, slots: &[String]) -> Change {
+    fn change(&self, worker: usize, granted: &Granted) -> Change {
         let worker_name = self.request.workers.get(worker).cloned();
         let claim = Claim {
             token: self.token.clone(),
             worker_name: worker_name.unwrap_or_default(),
         };
-        claim.start(self.now, slots.to_vec())
+        claim.start(granted.start.unwrap_or(self.now), granted.slots.clone())
     }
 
     /// Which of the planned jobs stand under our token.
@@ -311,31 +352,46 @@ impl Claiming<'_> {
             .collect())
     }
 
-    /// Holds jobs without a free place, and says how many were released again at once.
+    /// Holds jobs that a limit does not let run, and says how many were released again at once.
     async fn hold(&self, full: Vec<(ObjectId, Limit)>) -> Result<u64> {
         if full.is_empty() {
             return Ok(0);
         }
-        let mut waiting: BTreeMap<&str, Vec<ObjectId>> = BTreeMap::new();
+        let mut waiting: Vec<(&Limit, Vec<ObjectId>)> = Vec::new();
         for (id, limit) in &full {
-            waiting.entry(&limit.key).or_default().push(*id);
+            match waiting.iter_mut().find(|(known, _)| *known == limit) {
+                Some((_, ids)) => ids.push(*id),
+                None => waiting.push((limit, vec![*id])),
+            }
         }
         let mut statements = Vec::new();
-        for (key, ids) in &waiting {
-            statements.push(self.statement(doc! { "$in": ids }.into(), &Limit::wait(key))?);
+        for (limit, ids) in &waiting {
+            statements.push(self.statement(doc! { "$in": ids }.into(), &limit.wait())?);
         }
         self.store
             .write(Verb::Update, &statements, Durability::Majority)
             .await?;
+        // Only now: who looks before the hold can be seen finds nobody that waits.
+        let mut noting: Vec<BoxFuture<'_, Result<()>>> = Vec::new();
+        for (limit, _) in &waiting {
+            let (now, again) = (self.now, limit.again());
+            if again.is_some() || limit.rate().is_some() {
+                let wait = move |stored: &mut StoredLimit| stored.wait(now, again);
+                let noted = change_limit(self.store, &limit.key, wait);
+                noting.push(noted.map_ok(drop).boxed());
+            }
+        }
+        let noting = stream::iter(noting).buffer_unordered(AT_ONCE);
+        noting.try_collect::<()>().await?;
         // A place may have become free before the hold could be seen; then nobody else gives it on.
         let limits = full.iter().map(|(_, limit)| limit);
-        let places = Places::read(self.store, limits, &self.token).await?;
+        let free = read_free(self.store, limits, &self.token).await?;
         let mut released = 0;
-        for key in waiting.keys() {
-            let free = places.free(key);
-            if free > 0 {
-                released += self.store.release_jobs(&Limit::hold(key), free).await?;
-            }
+        for (key, free) in free.iter().filter(|(_, free)| !free.is_empty()) {
+            released += self
+                .store
+                .release_jobs(&Limit::hold(key), free.len())
+                .await?;
         }
         Ok(released)
     }

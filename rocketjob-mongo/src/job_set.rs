@@ -169,9 +169,9 @@ fn ready() -> Document {
 fn aside(raw: &RawDocumentBuf) -> Option<SetAside> {
     match Document::try_from(&**raw) {
         Ok(document) => SetAside::of(&document),
-        Err(problem) => Some(SetAside {
-            id: raw_id(raw).as_ref().map(id_text).unwrap_or_default(),
-            reason: problem.to_string(),
-        }),
+        Err(problem) => {
+            let id = raw_id(raw).as_ref().map(id_text).unwrap_or_default();
+            Some(SetAside::undecodable(id, problem.to_string()))
+        }
     }
 }

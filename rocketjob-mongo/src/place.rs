@@ -9,8 +9,16 @@ use std::{
 };
 
 use bson::{Document, doc};
+use futures_util::{
+    FutureExt as _, StreamExt as _, TryStreamExt as _,
+    future::{BoxFuture, try_join},
+    stream,
+};
+use jiff::Timestamp;
 use mongodb::options::Hint;
-use rocketjob_core::{Limit, Result, State, name};
+use rocketjob_core::{
+    Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
+};
 
 use crate::{
     query::{behind_prefix, limited},
@@ -18,65 +26,190 @@ use crate::{
     store::MongoStore,
 };
 
+/// How many limits are changed at the same time.
+pub(crate) const AT_ONCE: usize = 16;
 /// How many limits are looked up in one query.
 const KEYS: usize = 100;
 
-/// The free places of some limits, as far as they are known.
+/// What some limits grant, as far as it is known: the free places of those of running jobs, the
+/// starts that were booked in rates, and the kinds that run.
 #[derive(Debug, Default)]
-pub(crate) struct Places(HashMap<String, VecDeque<u32>>);
+pub(crate) struct Places {
+    free: HashMap<String, VecDeque<u32>>,
+    starts: HashMap<String, (Rate, VecDeque<Timestamp>)>,
+    running: HashSet<String>,
+}
+
+/// The starts that were booked in a rate, under its key.
+type Booked = (String, (Rate, VecDeque<Timestamp>));
+
+/// What a job gets that may start.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Granted {
+    pub(crate) slots: Vec<String>,
+    /// When it starts, if that is not now.
+    pub(crate) start: Option<Timestamp>,
+}
 
 impl Places {
-    /// Looks up the free places of `limits`, as many of each as it stands in them. `claim` makes
-    /// several claimers begin in different places.
-    pub(crate) async fn read<'l>(
+    /// Looks up what each of `jobs` needs, by their limits, and books up to `wanted` starts in each
+    /// rate. `claim` makes several claimers begin in different places.
+    pub(crate) async fn read(
         store: &MongoStore,
-        limits: impl Iterator<Item = &'l Limit>,
+        jobs: &[Vec<Limit>],
         claim: &str,
+        now: Timestamp,
+        wanted: usize,
     ) -> Result<Self> {
-        let mut asked: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
-        for limit in limits {
-            let (_, jobs) = asked.entry(&limit.key).or_insert((limit.max, 0));
-            *jobs += 1;
-        }
-        let keys: Vec<&str> = asked.keys().copied().collect();
-        let mut used: HashMap<&str, HashSet<u32>> = HashMap::new();
-        for keys in keys.chunks(KEYS) {
-            for document in store.slots(keys).await? {
-                for slot in slots(&document) {
-                    let Some((key, number)) = place(slot) else {
-                        continue;
-                    };
-                    if let Some((key, _)) = asked.get_key_value(key) {
-                        used.entry(key).or_default().insert(number);
-                    }
-                }
+        let mut places = Self {
+            free: read_free(store, jobs.iter().flatten(), claim).await?,
+            ..Self::default()
+        };
+        places.book(store, jobs, now, wanted).await?;
+        let kinds = jobs.iter().flatten().filter_map(|limit| match &limit.rule {
+            LimitRule::NoneRuns { kind } => Some(kind),
+            _ => None,
+        });
+        for kind in kinds.collect::<HashSet<_>>() {
+            if store.any_running(kind).await? {
+                places.running.insert(kind.clone());
             }
         }
-        let free = asked.into_iter().map(|(key, (max, jobs))| {
-            let used = used.remove(key).unwrap_or_default();
-            (key.to_owned(), free(max, &used, jobs, start(claim, key)))
-        });
-        Ok(Self(free.collect()))
+        Ok(places)
     }
 
-    /// How many places of `key` are free, as far as they were looked up.
-    pub(crate) fn free(&self, key: &str) -> usize {
-        self.0.get(key).map_or(0, VecDeque::len)
+    async fn book(
+        &mut self,
+        store: &MongoStore,
+        jobs: &[Vec<Limit>],
+        now: Timestamp,
+        wanted: usize,
+    ) -> Result<()> {
+        let mut asked: BTreeMap<&str, (Rate, usize, bool)> = BTreeMap::new();
+        for limits in jobs {
+            let rates = limits
+                .iter()
+                .filter_map(|limit| Some((limit, limit.rate()?)));
+            // Several must begin at the same time.
+            let may_wait = rates.clone().count() == 1;
+            for (limit, rate) in rates {
+                let (_, jobs, all_may_wait) = asked.entry(&limit.key).or_insert((rate, 0, true));
+                *jobs += 1;
+                *all_may_wait &= may_wait;
+            }
+        }
+        let mut booking: Vec<BoxFuture<'_, Result<Booked>>> = Vec::with_capacity(asked.len());
+        for (key, (rate, jobs, may_wait)) in asked {
+            let wanted = jobs.min(wanted);
+            let booked = async move {
+                let book = move |limit: &mut StoredLimit| limit.book(rate, now, wanted, may_wait);
+                let starts = change_limit(store, key, book).await?.unwrap_or_default();
+                Ok((key.to_owned(), (rate, starts.into())))
+            };
+            booking.push(booked.boxed());
+        }
+        let booked = stream::iter(booking).buffer_unordered(AT_ONCE);
+        self.starts = booked.try_collect().await?;
+        Ok(())
     }
 
-    /// A place in each of `limits`, or the first that has none.
-    pub(crate) fn take(&mut self, limits: &[Limit]) -> Result<Vec<String>, Limit> {
-        if let Some(full) = limits.iter().find(|limit| self.free(&limit.key) == 0) {
+    /// What the limits of a job of `kind` grant it, or the first that grants nothing.
+    pub(crate) fn take(
+        &mut self,
+        kind: &str,
+        limits: &[Limit],
+    ) -> std::result::Result<Granted, Limit> {
+        let grants = |limit: &&Limit| match &limit.rule {
+            LimitRule::Running { .. } => self
+                .free
+                .get(&limit.key)
+                .is_some_and(|free| !free.is_empty()),
+            LimitRule::Starts { .. } => {
+                let starts = self.starts.get(&limit.key);
+                starts.is_some_and(|(_, starts)| !starts.is_empty())
+            }
+            LimitRule::NoneRuns { kind } => !self.running.contains(kind),
+            _ => false,
+        };
+        if let Some(full) = limits.iter().find(|limit| !grants(limit)) {
             return Err(full.clone());
         }
+        let mut granted = Granted::default();
         let mut keys = HashSet::new();
-        let wanted = limits.iter().filter(|limit| keys.insert(&limit.key));
-        let slots = wanted.filter_map(|limit| {
-            let number = self.0.get_mut(&limit.key)?.pop_front()?;
-            Some(Limit::slot(&limit.key, number))
-        });
-        Ok(slots.collect())
+        for limit in limits.iter().filter(|limit| keys.insert(&limit.key)) {
+            if let Some(free) = self.free.get_mut(&limit.key) {
+                let number = free.pop_front();
+                granted
+                    .slots
+                    .extend(number.map(|number| Limit::slot(&limit.key, number)));
+            } else if let Some((_, starts)) = self.starts.get_mut(&limit.key) {
+                granted.start = granted.start.max(starts.pop_front());
+            }
+        }
+        self.running.insert(kind.to_owned());
+        Ok(granted)
     }
+
+    /// A start that was booked for `limit` was not used.
+    pub(crate) fn return_start(&mut self, limit: &Limit, start: Timestamp) {
+        if let Some((_, starts)) = self.starts.get_mut(&limit.key) {
+            starts.push_back(start);
+        }
+    }
+
+    /// Gives back what was booked and not used.
+    pub(crate) async fn give_back(self, store: &MongoStore, now: Timestamp) -> Result<()> {
+        for (key, (rate, starts)) in self.starts {
+            if starts.is_empty() {
+                continue;
+            }
+            let starts: Vec<_> = starts.into();
+            let given = change_limit(store, &key, |limit| {
+                limit.give_back(rate, &starts);
+                if limit.next.is_some() {
+                    limit.wait(now, None);
+                }
+            });
+            given.await?;
+        }
+        Ok(())
+    }
+}
+
+/// The free places of those of `limits` that are of running jobs, as many of each as it stands in
+/// them.
+pub(crate) async fn read_free<'l>(
+    store: &MongoStore,
+    limits: impl Iterator<Item = &'l Limit>,
+    claim: &str,
+) -> Result<HashMap<String, VecDeque<u32>>> {
+    let mut asked: BTreeMap<&str, (u32, usize)> = BTreeMap::new();
+    for limit in limits {
+        if let LimitRule::Running { max } = limit.rule {
+            let (_, jobs) = asked.entry(&limit.key).or_insert((max, 0));
+            *jobs += 1;
+        }
+    }
+    let keys: Vec<&str> = asked.keys().copied().collect();
+    let mut used: HashMap<&str, HashSet<u32>> = HashMap::new();
+    let mut stored: HashMap<String, StoredLimit> = HashMap::new();
+    for keys in keys.chunks(KEYS) {
+        let (documents, limits) = try_join(store.slots(keys), store.limits_of(keys)).await?;
+        for slot in documents.iter().flat_map(slots) {
+            if let Some((key, number)) = place(slot)
+                && let Some((key, _)) = asked.get_key_value(key)
+            {
+                used.entry(key).or_default().insert(number);
+            }
+        }
+        stored.extend(limits.into_iter().map(|limit| (limit.key.clone(), limit)));
+    }
+    let free = asked.into_iter().map(|(key, (max, jobs))| {
+        let used = used.remove(key).unwrap_or_default();
+        let most = stored.get(key).map_or(max, |stored| stored.most(max));
+        (key.to_owned(), free(most, &used, jobs, start(claim, key)))
+    });
+    Ok(free.collect())
 }
 
 impl MongoStore {
@@ -165,19 +298,26 @@ mod tests {
 
     #[test]
     fn a_job_needs_a_place_in_each_limit() {
-        let mut places = Places(HashMap::from([
-            ("a".to_owned(), VecDeque::from([0, 1])),
-            ("b".to_owned(), VecDeque::from([5])),
-        ]));
-        let limit = |key: &str| Limit {
-            key: key.into(),
-            max: 9,
+        let mut places = Places {
+            free: HashMap::from([
+                ("a".to_owned(), VecDeque::from([0, 1])),
+                ("b".to_owned(), VecDeque::from([5])),
+            ]),
+            ..Places::default()
         };
+        let limits = [Limit::running("a", 9), Limit::running("b", 9)];
+        let granted = Granted {
+            slots: vec!["a:0".into(), "b:5".into()],
+            start: None,
+        };
+        assert_eq!(places.take("Kind", &limits), Ok(granted));
+        assert_eq!(places.take("Kind", &limits), Err(limits[1].clone()));
         assert_eq!(
-            places.take(&[limit("a"), limit("b")]),
-            Ok(vec!["a:0".into(), "b:5".into()])
+            places.free["a"].len(),
+            1,
+            "a job that is held takes nothing"
         );
-        assert_eq!(places.take(&[limit("a"), limit("b")]), Err(limit("b")));
-        assert_eq!(places.free("a"), 1, "a job that is held takes nothing");
+        let after = [Limit::while_none_runs("Kind")];
+        assert_eq!(places.take("Other", &after), Err(after[0].clone()));
     }
 }

@@ -1,6 +1,7 @@
 //! Making held jobs ready: those whose time has come, and those that wait for something else.
 
 use bson::{Bson, Document, doc};
+use futures_util::future::try_join;
 use jiff::Timestamp;
 use mongodb::options::{FindOptions, Hint};
 use rocketjob_core::{JobDocument, JobStore, News, Result, State, date, name, timestamp};
@@ -110,7 +111,7 @@ impl MongoStore {
         })
     }
 
-    /// When the next scheduled job of any kind falls due: any server makes it ready.
+    /// When the next scheduled job of any kind or the next limit falls due: any server sees to it.
     pub(crate) async fn next_due_job(&self) -> Result<Option<Timestamp>> {
         let scheduled =
             doc! { name::HOLD: name::HOLD_SCHEDULED, name::STATE: State::Queued.as_str() };
@@ -118,12 +119,14 @@ impl MongoStore {
         options.sort = Some(doc! { name::RUN_AT: 1, name::ID: 1 });
         options.hint = Some(Hint::Name(schema::DUE.into()));
         let fields = doc! { name::ID: 0, name::RUN_AT: 1 };
-        let next = self.read_fields(scheduled, options, fields).await?;
-        Ok(next.first().map(|next| match next.get(name::RUN_AT) {
+        let jobs = self.read_fields(scheduled, options, fields);
+        let (next, limit) = try_join(jobs, self.next_limit()).await?;
+        let job = next.first().map(|next| match next.get(name::RUN_AT) {
             Some(Bson::DateTime(run_at)) => timestamp(*run_at).unwrap_or(Timestamp::MAX),
             // An operator cleared it: now.
             _ => self.now(),
-        }))
+        });
+        Ok(job.into_iter().chain(limit).min())
     }
 
     /// Makes `change` on the first documents that meet `condition`, as long as they still do.

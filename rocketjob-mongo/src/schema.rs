@@ -25,6 +25,8 @@ use crate::error;
 pub(crate) const JOBS: &str = "rocket_job.jobs";
 /// Servers.
 pub(crate) const SERVERS: &str = "rocket_job.servers";
+/// What is kept of limits; ours alone.
+pub(crate) const LIMITS: &str = "rocket_job.limits";
 /// Events.
 pub(crate) const EVENTS: &str = "rocket_job.events";
 
@@ -103,6 +105,23 @@ pub(crate) fn indexes() -> Vec<IndexModel> {
     ]
 }
 
+/// The indexes on limits: those that fall due, and those of which nothing needs to be kept.
+fn limit_indexes() -> Vec<IndexModel> {
+    let mut expiring = partial(
+        "rocketjob_limits_expire",
+        doc! { "expires_at": 1 },
+        doc! { "expires_at": { "$exists": true } },
+    );
+    if let Some(options) = &mut expiring.options {
+        options.expire_after = Some(Duration::ZERO);
+    }
+    let next = doc! { "next": { "$exists": true } };
+    vec![expiring, partial(LIMITS_DUE, doc! { "next": 1 }, next)]
+}
+
+/// Limits that fall due.
+pub(crate) const LIMITS_DUE: &str = "rocketjob_limits_due";
+
 /// The index on servers.
 pub(crate) fn server_name() -> IndexModel {
     let options = IndexOptions::builder()
@@ -148,6 +167,8 @@ pub(crate) async fn create(database: &Database) -> Result<(), DriverError> {
         .collection::<Document>(JOBS)
         .create_indexes(indexes())
         .await?;
+    let limits: Collection<Document> = database.collection(LIMITS);
+    limits.create_indexes(limit_indexes()).await?;
     let servers: Collection<Document> = database.collection(SERVERS);
     servers.create_index(server_name()).await?;
     create_events(database).await

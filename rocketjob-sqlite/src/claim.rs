@@ -5,15 +5,18 @@
 //! One ordered scan per kind, of an index that holds nothing but ready work, and a merge here: a
 //! claim costs as much as there are kinds and jobs asked for.
 
+mod grant;
 mod scan;
 mod take;
 
 use std::sync::Arc;
 
 use rocketjob_core::{
-    ClaimRequest, Claimed, Error, JobDocument, Limit, Result, SetAside, State, name,
+    ClaimRequest, Claimed, Error, JobDocument, JobStore, Limit, Result, SetAside, State, name,
 };
 
+use bson::oid::ObjectId;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 
 use self::{
@@ -24,6 +27,16 @@ use crate::{row::Row, store::SqliteStore};
 
 /// How many candidates are read at once when limits hold most of them back.
 const MOST_CANDIDATES: usize = 1_000;
+
+/// Makes the versions of limits.
+#[derive(Debug, Clone)]
+struct Mint(SqliteStore);
+
+impl Mint {
+    fn next(&self) -> ObjectId {
+        self.0.next_id()
+    }
+}
 
 /// A job or batch that may be taken, and what is to be done with it.
 #[derive(Debug)]
@@ -43,21 +56,23 @@ enum Plan {
 }
 
 impl Candidate {
-    fn new(row: Row, request: &ClaimRequest<'_>) -> Self {
+    fn new(row: Row, request: &ClaimRequest<'_>, now: Timestamp) -> Self {
         let plan = match JobDocument::new(row.decode()) {
             Ok(batch) if batch.state() == State::Running => Plan::Join(batch),
-            Ok(job) => {
-                let limits = request.limits.limits(&job);
-                Plan::Start(job, limits)
+            Ok(job) => match request.limits.limits(&job, now) {
+                Ok(limits) => Plan::Start(job, limits),
+                Err(failure) => Plan::SetAside(SetAside::failed(&job, failure)),
+            },
+            Err(Error::Undecodable { id, reason, .. }) => {
+                Plan::SetAside(SetAside::undecodable(id, reason))
             }
-            Err(Error::Undecodable { id, reason, .. }) => Plan::SetAside(SetAside { id, reason }),
-            Err(error) => Plan::SetAside(SetAside {
-                id: row
+            Err(error) => {
+                let id = row
                     .decode()
                     .get(name::ID)
-                    .map_or_else(String::new, rocketjob_core::id_text),
-                reason: error.to_string(),
-            }),
+                    .map_or_else(String::new, rocketjob_core::id_text);
+                Plan::SetAside(SetAside::undecodable(id, error.to_string()))
+            }
         };
         Self { row, plan }
     }
@@ -100,7 +115,10 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
         let looking = async {
             let mut candidates = Vec::with_capacity(size.min(MOST_CANDIDATES));
             while let Some(rows) = parts.recv().await {
-                candidates.extend(rows.into_iter().map(|row| Candidate::new(row, request)));
+                candidates.extend(
+                    rows.into_iter()
+                        .map(|row| Candidate::new(row, request, now)),
+                );
             }
             candidates
         };
@@ -115,11 +133,16 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
             workers: request.workers.to_vec(),
             turn: claimed.jobs.len(),
             now,
+            mint: Mint(store.clone()),
         };
         take.run(store, &mut claimed).await?;
         if is_last {
             if claimed.jobs.len() + claimed.batches.len() < request.count {
-                claimed.next_due = scanned.next_due;
+                // Jobs that were held may fall due themselves.
+                claimed.next_due = match scanned.found {
+                    0 => scanned.next_due,
+                    _ => store.next_due().await?,
+                };
             }
             return Ok(claimed);
         }

@@ -6,20 +6,22 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::{
     error::Failure,
+    limit,
     row::Row,
     session::{Session, Stored},
     sql,
 };
 
-pub(crate) fn promote(session: &Session<'_>, limit: usize, now: Timestamp) -> Result<u64, Failure> {
+pub(crate) fn promote(session: &Session<'_>, most: usize, now: Timestamp) -> Result<u64, Failure> {
     let now = now.as_millisecond();
+    session.prepare(sql::FORGET_LIMITS)?.execute([now])?;
     let mut waiting = Vec::new();
     for (sql, takes_time) in [
         (sql::TIMELESS, false),
         (sql::DUE, true),
         (sql::UNMARKED, false),
     ] {
-        let missing = count(limit.saturating_sub(waiting.len()));
+        let missing = count(most.saturating_sub(waiting.len()));
         waiting.extend(if takes_time {
             session.rows(sql, params![missing, now])?
         } else {
@@ -48,13 +50,14 @@ pub(crate) fn release(session: &Session<'_>, hold: &str, limit: usize) -> Result
     Ok(released)
 }
 
-/// When the next scheduled job falls due; one without a time is due at `now`, in milliseconds.
+/// When the next scheduled job or limit falls due; a job without a time is due at `now`, in milliseconds.
 pub(crate) fn next_due(session: &Session<'_>, now: i64) -> Result<Option<Timestamp>, Failure> {
     let first: Option<Option<i64>> = session
         .prepare(sql::NEXT_DUE)?
         .query_row([], |row| row.get(0))
         .optional()?;
     let due = first.map(|due| due.unwrap_or(now));
+    let due = due.into_iter().chain(limit::next(session)?).min();
     Ok(due.and_then(|due| Timestamp::from_millisecond(due).ok()))
 }
 

@@ -29,6 +29,7 @@ mod find;
 mod hold;
 mod inspection;
 mod job_set;
+mod limit;
 mod options;
 #[cfg(test)]
 mod plan;

@@ -3,10 +3,11 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
 
 use bson::{Document, doc, oid::ObjectId};
+use jiff::Timestamp;
 use rocketjob_core::{
     ALL_PRIORITIES, Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, InspectStore,
-    JobDocument, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query, ReadFrom,
-    State,
+    JobDocument, JobFailure, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query,
+    ReadFrom, State,
 };
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -165,11 +166,8 @@ impl Large {
 struct TwoAtATime;
 
 impl Limits for TwoAtATime {
-    fn limits(&self, _job: &JobDocument) -> Vec<Limit> {
-        vec![Limit {
-            key: "two".into(),
-            max: 2,
-        }]
+    fn limits(&self, _job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
+        Ok(vec![Limit::running("two", 2)])
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
 const APPLICATION: i64 = 0x524A_6F62;
 
 /// What leads from each version to the next; a file's version is how many of them it has seen.
-const MIGRATIONS: &[&str] = &[sql::CREATE, sql::CLAIMS_BY_TOKEN, sql::LEASES];
+const MIGRATIONS: &[&str] = &[sql::CREATE, sql::CLAIMS_BY_TOKEN, sql::LEASES, sql::LIMITS];
 
 /// Makes the tables of a new file, and brings those of an older one up to date.
 ///

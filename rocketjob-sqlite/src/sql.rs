@@ -166,6 +166,44 @@ pub(crate) const CLAIMS_BY_TOKEN: &str = "DROP INDEX jobs_running;
 /// What version 3 adds: for how long each server may be silent, in milliseconds.
 pub(crate) const LEASES: &str = "ALTER TABLE servers ADD COLUMN lease INTEGER";
 
+/// What version 4 adds: what is kept of limits.
+pub(crate) const LIMITS: &str = "CREATE TABLE limits (
+        key TEXT NOT NULL PRIMARY KEY,
+        version BLOB NOT NULL,
+        next INTEGER,
+        expires_at INTEGER,
+        document BLOB NOT NULL
+    ) WITHOUT ROWID;
+    CREATE INDEX limits_next ON limits (next) WHERE next IS NOT NULL;
+    CREATE INDEX limits_expires ON limits (expires_at) WHERE expires_at IS NOT NULL;";
+
+/// One limit: key.
+pub(crate) const LIMIT: &str = "SELECT document FROM limits WHERE key = ?1";
+
+/// The first version of a limit: key, version, next, expiry, document.
+pub(crate) const INSERT_LIMIT: &str = "INSERT OR IGNORE INTO limits \
+     (key, version, next, expires_at, document) VALUES (?1, ?2, ?3, ?4, ?5)";
+
+/// Another version of a limit: key, version, next, expiry, document, version before.
+pub(crate) const UPDATE_LIMIT: &str = "UPDATE limits SET version = ?2, next = ?3, \
+     expires_at = ?4, document = ?5 WHERE key = ?1 AND version = ?6";
+
+/// Limits that have fallen due: time, how many.
+pub(crate) const DUE_LIMITS: &str = "SELECT document FROM limits INDEXED BY limits_next \
+     WHERE next <= ?1 ORDER BY next LIMIT ?2";
+
+/// When the first limit falls due.
+pub(crate) const NEXT_LIMIT: &str =
+    "SELECT next FROM limits INDEXED BY limits_next WHERE next IS NOT NULL ORDER BY next LIMIT 1";
+
+/// Limits of which nothing needs to be kept: time.
+pub(crate) const FORGET_LIMITS: &str =
+    "DELETE FROM limits WHERE expires_at IS NOT NULL AND expires_at <= ?1";
+
+/// A running job of a kind: kind.
+pub(crate) const RUNNING: &str =
+    "SELECT 1 FROM jobs INDEXED BY jobs_claimed WHERE state = 'running' AND kind = ?1 LIMIT 1";
+
 /// The first ready jobs of one kind: kind, time, how many.
 pub(crate) const CLAIM: &str = select!(
     "INDEXED BY jobs_ready WHERE kind = ?1 AND ",

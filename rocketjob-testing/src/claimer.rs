@@ -6,9 +6,10 @@ use std::{
 };
 
 use bson::oid::ObjectId;
+use jiff::Timestamp;
 use rocketjob_core::{
-    Claim, ClaimRequest, ClaimToken, Claimed, Filter, JobDocument, Limit, Limits, NoLimits, Result,
-    Store,
+    Claim, ClaimRequest, ClaimToken, Claimed, Filter, JobDocument, JobFailure, Limit, Limits,
+    NoLimits, Result, Store,
 };
 
 /// Claims on a store like a server does, with an incarnation and tokens of its own.
@@ -159,13 +160,11 @@ impl FieldLimits {
 }
 
 impl Limits for FieldLimits {
-    fn limits(&self, job: &JobDocument) -> Vec<Limit> {
-        self.fields
-            .iter()
-            .filter_map(|(field, max)| {
-                let key = job.get(field)?.as_str()?.to_owned();
-                Some(Limit { key, max: *max })
-            })
-            .collect()
+    fn limits(&self, job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
+        let limits = self.fields.iter().filter_map(|(field, max)| {
+            let key = job.get(field)?.as_str()?.to_owned();
+            Some(Limit::running(key, *max))
+        });
+        Ok(limits.collect())
     }
 }

@@ -24,6 +24,7 @@ pub mod recover;
 pub mod release;
 pub mod server;
 pub mod settle;
+pub mod stored_limit;
 pub mod time;
 pub mod update;
 

@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
+    Store, StoredLimit,
 };
 
 /// A call that can be made to fail.
@@ -33,6 +34,10 @@ pub enum Call {
     Count,
     CountByState,
     Delete,
+    Limit,
+    SwapLimit,
+    DueLimits,
+    AnyRunning,
     InsertServer,
     Heartbeat,
     SetServerState,
@@ -361,6 +366,28 @@ impl InspectStore for Faulty {
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {
         self.through(Call::Inspect, self.inner.undecodable(at_most))
+            .await
+    }
+}
+
+#[async_trait]
+impl LimitStore for Faulty {
+    async fn limit(&self, key: &str) -> Result<Option<StoredLimit>> {
+        self.through(Call::Limit, self.inner.limit(key)).await
+    }
+
+    async fn swap_limit(&self, previous: Option<ObjectId>, limit: &StoredLimit) -> Result<bool> {
+        self.through(Call::SwapLimit, self.inner.swap_limit(previous, limit))
+            .await
+    }
+
+    async fn due_limits(&self, limit: usize) -> Result<Vec<StoredLimit>> {
+        self.through(Call::DueLimits, self.inner.due_limits(limit))
+            .await
+    }
+
+    async fn any_running(&self, kind: &str) -> Result<bool> {
+        self.through(Call::AnyRunning, self.inner.any_running(kind))
             .await
     }
 }

@@ -60,6 +60,16 @@ macro_rules! conformance {
                 frees_the_place_of_a_job_that_the_original_stopped
                 takes_no_place_for_a_job_without_limits
                 is_never_exceeded_even_for_a_moment;
+            stored_limit:
+                is_replaced_only_by_who_knows_it
+                falls_due
+                knows_whether_a_kind_runs
+                lets_no_more_start_than_the_rate_says
+                shares_a_rate_among_claimers
+                waits_for_another_kind
+                puts_off_what_may_not_start_yet
+                goes_by_the_number_that_was_set
+                fails_a_job_whose_limits_cannot_be_told;
             settle:
                 writes_the_outcome_of_the_claim_holder
                 refuses_in_another_state

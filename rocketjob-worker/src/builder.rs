@@ -1,6 +1,7 @@
 //! How a server is configured and started.
 
 use std::{
+    collections::BTreeSet,
     panic::AssertUnwindSafe,
     sync::{
         Arc,
@@ -389,6 +390,7 @@ impl ServerBuilder {
         };
         let scheduler = Scheduler {
             store: parts.store.clone(),
+            registry: Arc::clone(&desk.registry),
             alarm: Arc::clone(&parts.alarm),
             rank: Arc::clone(&parts.rank),
             pulse: Arc::clone(&parts.pulses.schedule),
@@ -437,6 +439,7 @@ impl ServerBuilder {
             crew: Arc::clone(&parts.crew),
             counts: Arc::clone(&parts.counts),
             place: parts.place.clone(),
+            awaited: awaited_kinds(&parts.registry),
             pulse: Arc::clone(&parts.pulses.settle),
             #[cfg(feature = "simulation")]
             planted: self.planted,
@@ -595,4 +598,12 @@ async fn guarded(name: &'static str, ending: Arc<Ending>, task: BoxFuture<'stati
     if AssertUnwindSafe(task).catch_unwind().await.is_err() {
         ending.recycle(format!("the {name} loop has panicked"));
     }
+}
+/// The kinds that jobs of others in `registry` wait for.
+fn awaited_kinds(registry: &Registry) -> BTreeSet<String> {
+    let kinds = registry.kinds();
+    let definitions = kinds.iter().filter_map(|kind| registry.definition(kind));
+    let concerns = definitions.flat_map(|definition| definition.concerns);
+    let awaited = concerns.flat_map(|concern| concern.waits_for());
+    awaited.map(ToOwned::to_owned).collect()
 }

@@ -7,8 +7,9 @@ use bson::oid::ObjectId;
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State, Store,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
+    Store, StoredLimit,
 };
 
 /// A store whose calls end in [`Error::Unavailable`] when they take longer than the deadline.
@@ -176,6 +177,25 @@ impl ServerStore for Deadline {
 
     async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool> {
         self.within(self.inner.declare_dead(id, counter)).await
+    }
+}
+
+#[async_trait]
+impl LimitStore for Deadline {
+    async fn limit(&self, key: &str) -> Result<Option<StoredLimit>> {
+        self.within(self.inner.limit(key)).await
+    }
+
+    async fn swap_limit(&self, previous: Option<ObjectId>, limit: &StoredLimit) -> Result<bool> {
+        self.within(self.inner.swap_limit(previous, limit)).await
+    }
+
+    async fn due_limits(&self, limit: usize) -> Result<Vec<StoredLimit>> {
+        self.within(self.inner.due_limits(limit)).await
+    }
+
+    async fn any_running(&self, kind: &str) -> Result<bool> {
+        self.within(self.inner.any_running(kind)).await
     }
 }
 

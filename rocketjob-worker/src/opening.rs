@@ -69,7 +69,10 @@ impl Desk {
             && job.is_ready()
             && self.kinds.iter().any(|kind| kind == job.kind())
             && filter.is_none_or(|filter| filter.matches(job.as_document()))
-            && self.registry.limits(job).is_empty()
+            && self
+                .registry
+                .limits(job, self.store.now())
+                .is_ok_and(|limits| limits.is_empty())
     }
 
     /// Claims the job for this worker.

@@ -1,4 +1,5 @@
-//! Scheduled jobs become ready when they fall due, and those that the original wrote soon after.
+//! Scheduled jobs become ready when they fall due, jobs that wait for a limit when time lets them go
+//! on, and those that the original wrote soon after.
 //!
 //! Each server knows when the next job falls due: its claims tell it while it is idle, the bell
 //! when one is created, and it looks itself while it is busy. When the time has come, the servers
@@ -14,7 +15,7 @@ use std::{
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use rocketjob_core::{Result, Store, later};
+use rocketjob_core::{Registry, Result, Store, later, release_due};
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -87,6 +88,7 @@ impl Drop for Idle<'_> {
 #[derive(Debug)]
 pub(crate) struct Scheduler {
     pub(crate) store: Store,
+    pub(crate) registry: Arc<Registry>,
     pub(crate) alarm: Arc<Alarm>,
     pub(crate) rank: Arc<AtomicUsize>,
     pub(crate) pulse: Arc<Pulse>,
@@ -184,6 +186,7 @@ impl Scheduler {
             }
         }
         state.unadopted = false;
+        touched += release_due(&*self.store, &*self.registry).await?;
         state.unseen |= touched > 0 || self.is_due();
         self.look_if_needed(state).await?;
         Ok(touched)

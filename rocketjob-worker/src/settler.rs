@@ -1,6 +1,7 @@
 //! Writes the outcomes of claims, in groups that form while a write is under way.
 
 use std::{
+    collections::BTreeSet,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,7 +13,7 @@ use bson::Bson;
 use rocketjob_core::{
     Change, Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Patch, Refusal, Result,
     Settled, Settlement, Settling, State, Store, create_successors, is_suspect, name, places,
-    target,
+    release_dependents, target,
 };
 use tokio::{
     sync::{Notify, mpsc},
@@ -142,6 +143,8 @@ pub(crate) struct Settler {
     pub(crate) crew: Arc<Crew>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) place: Place,
+    /// The kinds that jobs of other kinds wait for.
+    pub(crate) awaited: BTreeSet<String>,
     pub(crate) pulse: Arc<Pulse>,
     #[cfg(feature = "simulation")]
     pub(crate) planted: Option<Planted>,
@@ -208,6 +211,23 @@ impl Settler {
             }
         }
         follow_up(&self.store, &self.place, &accepted).await;
+        self.release_dependents(&accepted).await;
+    }
+
+    /// Lets jobs go on that wait for the kinds of those that have ended.
+    async fn release_dependents(&self, accepted: &[Item]) {
+        let kinds = accepted.iter().map(|item| item.context.kind());
+        let awaited: BTreeSet<&str> = kinds.filter(|kind| self.awaited.contains(*kind)).collect();
+        for kind in awaited {
+            if let Err(error) = release_dependents(&*self.store, kind).await {
+                let error = error.chain();
+                tracing::warn!(
+                    kind,
+                    error,
+                    "cannot let dependent jobs go on: they will be looked at"
+                );
+            }
+        }
     }
 
     /// Settles in spite of a store that is away for a while.

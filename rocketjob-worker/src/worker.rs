@@ -1,11 +1,11 @@
 //! A worker: a thread that performs one job after the other, and knows nothing but a queue.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::{Either, select};
 use rocketjob_core::{
     Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
-    Settled, Settlement, Store, is_marked, mark_begun,
+    Settled, Settlement, Store, is_marked, mark_begun, start_in_time,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,9 @@ use crate::{
     settler::{Item, hand_back},
     thread::Thread,
 };
+
+/// How often a job with a rate tries to begin in time before it is handed back.
+const STARTS: usize = 10;
 
 /// One worker and what it shares with its server.
 #[derive(Debug)]
@@ -111,6 +114,9 @@ impl Worker {
                 }
             }
         }
+        if !self.begins_in_time(&assignment).await {
+            return Some(hand_back(assignment, store));
+        }
         let Assignment {
             context,
             handler,
@@ -147,6 +153,31 @@ impl Worker {
     fn may_begin(&self, assignment: &Assignment) -> bool {
         let incarnation = ClaimToken::server_of(&assignment.claim.token);
         incarnation.is_some_and(|id| self.crew.post.may_begin(id))
+    }
+
+    /// Waits until the windows of the job's rates let it begin, and says whether they do.
+    async fn begins_in_time(&self, assignment: &Assignment) -> bool {
+        let definition = assignment.handler.definition();
+        if definition.concerns.is_empty() {
+            return true;
+        }
+        let job = assignment.context.document();
+        let Some(mut booked) = job.started_at() else {
+            return true;
+        };
+        for _ in 0..STARTS {
+            match start_in_time(&*self.crew.store, definition, job, &mut booked).await {
+                Ok(Some(Duration::ZERO)) => return true,
+                Ok(Some(wait)) => tokio::time::sleep(wait).await,
+                Ok(None) => return false,
+                Err(error) => {
+                    let (id, error) = (job.id(), error.chain());
+                    tracing::warn!(%id, error, "cannot tell whether its rate lets the job begin: handing it back");
+                    return false;
+                }
+            }
+        }
+        false
     }
 
     /// Notes that the job begins, and says whether its claim still stands.

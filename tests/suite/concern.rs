@@ -10,6 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::LocalBoxFuture};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob::{
     Concern, FieldDefinition, FieldType, JobDocument, Limit, Next, NoState, Outcome, ScalarType,
@@ -124,11 +125,8 @@ impl Concern for AtMost {
         "at_most"
     }
 
-    fn limits(&self, job: &JobDocument, _state: &NoState) -> Vec<Limit> {
-        vec![Limit {
-            key: format!("at_most:{}", job.kind()),
-            max: self.0,
-        }]
+    fn limits(&self, job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
+        vec![Limit::running(format!("at_most:{}", job.kind()), self.0)]
     }
 }
 

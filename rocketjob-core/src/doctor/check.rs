@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    claim::{ClaimToken, Limit},
+    claim::ClaimToken,
     error::Result,
     inspection::{Finding, Severity, Subject},
     job_set::{ALL_PRIORITIES, COUNTED, JobSet},
+    limit::Limit,
     name,
     server::{ServerDocument, ServerState},
     storage::Storage,

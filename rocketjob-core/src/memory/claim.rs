@@ -2,15 +2,15 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, collections::BinaryHeap};
 
-use bson::{Bson, Document};
+use bson::{Bson, Document, oid::ObjectId};
 use jiff::Timestamp;
 
 use super::{
-    index::{self, Index, Key, Place},
+    index::{self, Key, Place},
     jobs::Jobs,
 };
 use crate::{
-    claim::{Claim, ClaimRequest, Claimed, Limit, SetAside},
+    claim::{Claim, ClaimRequest, Claimed, SetAside},
     document::JobDocument,
     error::Error,
     name,
@@ -19,7 +19,12 @@ use crate::{
 
 /// Takes up to `count` jobs and batches. Costs as much as there are kinds and jobs asked for,
 /// whatever else is in the store.
-pub(super) fn claim(jobs: &mut Jobs, request: &ClaimRequest<'_>, now: Timestamp) -> Claimed {
+pub(super) fn claim(
+    jobs: &mut Jobs,
+    request: &ClaimRequest<'_>,
+    now: Timestamp,
+    mint: &dyn Fn() -> ObjectId,
+) -> Claimed {
     let mut claimed = Claimed::default();
     let mut found = 0;
     let mut candidates = Candidates::behind_skipped(jobs, request, now);
@@ -37,9 +42,13 @@ pub(super) fn claim(jobs: &mut Jobs, request: &ClaimRequest<'_>, now: Timestamp)
                 found += 1;
             }
             Ok(job) => {
-                if let Some(job) = start(jobs, &job, claimed.jobs.len(), request, now) {
-                    claimed.jobs.push(job);
-                    found += 1;
+                let number = claimed.jobs.len();
+                match start(jobs, &job, number, request, now, mint) {
+                    Ok(started) => {
+                        found += usize::from(started.is_some());
+                        claimed.jobs.extend(started);
+                    }
+                    Err(aside) => claimed.set_aside.push(aside),
                 }
             }
             Err(error) => claimed.set_aside.push(set_aside(jobs, &key, error, now)),
@@ -51,55 +60,60 @@ pub(super) fn claim(jobs: &mut Jobs, request: &ClaimRequest<'_>, now: Timestamp)
     claimed
 }
 
-/// Lets `job` run as the claim's job number `number`, or holds it when a limit has no free place.
+/// Lets `job` run as the claim's job number `number`, or holds it when a limit does not let it, or
+/// fails it when its limits cannot be told.
 fn start(
     jobs: &mut Jobs,
     job: &JobDocument,
     number: usize,
     request: &ClaimRequest<'_>,
     now: Timestamp,
-) -> Option<JobDocument> {
-    let worker_name = request.workers.get(number % request.workers.len().max(1))?;
+    mint: &dyn Fn() -> ObjectId,
+) -> Result<Option<JobDocument>, SetAside> {
+    let worker_name = request.workers.get(number % request.workers.len().max(1));
+    let Some(worker_name) = worker_name else {
+        return Ok(None);
+    };
     let key = Key::Object(job.id());
-    let change = match places(&jobs.index, &request.limits.limits(job)) {
-        Err(full) => Limit::wait(full),
-        Ok(slots) => {
+    let limits = match request.limits.limits(job, now) {
+        Ok(limits) => limits,
+        Err(failure) => {
+            let aside = SetAside::failed(job, failure);
+            jobs.change(&key, &aside.fail(now));
+            return Err(aside);
+        }
+    };
+    let change = match jobs.grant(&limits, now, mint) {
+        Err(full) => {
+            jobs.note_waiting(full, now, mint);
+            full.wait()
+        }
+        Ok(granted) => {
             let claim = Claim {
                 token: request.token.to_string(),
                 worker_name: worker_name.clone(),
             };
-            claim.start(now, slots)
+            claim.start(granted.start.unwrap_or(now), granted.slots)
         }
     };
     jobs.change(&key, &change);
-    jobs.get(&key)
-        .and_then(|document| JobDocument::new(document.clone()).ok())
-        .filter(|job| job.state() == State::Running)
-}
-
-/// A free slot in each of `limits`, or the key of the first that has none.
-fn places<'l>(index: &Index, limits: &'l [Limit]) -> Result<Vec<String>, &'l str> {
-    let mut slots: Vec<String> = Vec::new();
-    for limit in limits {
-        let free = (0..limit.max)
-            .map(|number| Limit::slot(&limit.key, number))
-            .find(|slot| index.slots.is_empty(slot) && !slots.contains(slot));
-        slots.push(free.ok_or(limit.key.as_str())?);
-    }
-    Ok(slots)
+    let job = jobs
+        .get(&key)
+        .and_then(|document| JobDocument::new(document.clone()).ok());
+    Ok(job.filter(|job| job.state() == State::Running))
 }
 
 /// Fails a document that cannot be read, so that it is in nobody's way.
 fn set_aside(jobs: &mut Jobs, key: &Key, error: Error, now: Timestamp) -> SetAside {
     let aside = match error {
-        Error::Undecodable { id, reason, .. } => SetAside { id, reason },
-        other => SetAside {
-            id: match key {
+        Error::Undecodable { id, reason, .. } => SetAside::undecodable(id, reason),
+        other => {
+            let id = match key {
                 Key::Object(id) => id.to_hex(),
                 Key::Other(id) => id.clone(),
-            },
-            reason: other.to_string(),
-        },
+            };
+            SetAside::undecodable(id, other.to_string())
+        }
     };
     jobs.change(key, &aside.fail(now));
     aside

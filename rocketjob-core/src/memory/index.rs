@@ -7,6 +7,7 @@ use std::{
 
 use bson::{Bson, DateTime, Document, oid::ObjectId};
 
+use super::limit::running_kind;
 use crate::{
     definition::DEFAULT_PRIORITY,
     encoding::{id_text, whole_number},
@@ -72,6 +73,13 @@ impl<T: Ord> Groups<T> {
             .next()
     }
 
+    /// The names of all groups that begin with `prefix`.
+    pub(super) fn names_from<'g>(&'g self, prefix: &'g str) -> impl Iterator<Item = &'g str> {
+        let from = (Bound::Included(prefix), Bound::Unbounded);
+        let names = self.0.range::<str, _>(from).map(|(name, _)| name.as_str());
+        names.take_while(move |name| name.starts_with(prefix))
+    }
+
     /// The items of all groups behind `after`, group by group.
     pub(super) fn behind_group(&self, after: &str) -> impl Iterator<Item = &T> {
         let behind = (Bound::Excluded(after), Bound::Unbounded);
@@ -106,6 +114,8 @@ pub(super) struct Index {
     pub(super) unfinished: Groups<ObjectId>,
     /// By slot: running jobs that take it.
     pub(super) slots: Groups<Key>,
+    /// By kind: running jobs.
+    pub(super) running: Groups<Key>,
     /// By incarnation: running jobs claimed by that server.
     pub(super) claims: Groups<ObjectId>,
     /// Running jobs by the token of their claim.
@@ -137,6 +147,9 @@ impl Index {
                 None if !ready => put(&mut self.unmarked, key.clone(), present),
                 None => {}
             }
+        }
+        if let Some(kind) = running_kind(document) {
+            self.running.put(kind, key.clone(), present);
         }
         if state == State::Running {
             for slot in slots(document) {

@@ -45,7 +45,8 @@ impl JobStore for MemoryStore {
 
     async fn claim(&self, request: &ClaimRequest<'_>) -> Result<Claimed> {
         let now = self.time();
-        Ok(claim::claim(&mut self.data().jobs, request, now))
+        let mint = || self.mint();
+        Ok(claim::claim(&mut self.data().jobs, request, now, &mint))
     }
 
     async fn settle(&self, patches: Vec<Patch>) -> Result<Vec<Settled>> {

@@ -13,6 +13,7 @@ use crate::{
     filter::Filter,
     name,
     state::State,
+    stored_limit::StoredLimit,
 };
 
 /// What became of a patch: the document before and after it.
@@ -25,6 +26,8 @@ pub(super) struct Written {
 pub(super) struct Jobs {
     documents: BTreeMap<Key, Document>,
     pub(super) index: Index,
+    /// By key.
+    pub(super) limits: BTreeMap<String, StoredLimit>,
 }
 
 impl Jobs {
@@ -93,16 +96,17 @@ impl Jobs {
         }
     }
 
-    /// When the next scheduled job falls due; one without a time is due at `now`.
+    /// When the next scheduled job or limit falls due; a job without a time is due at `now`.
     pub(super) fn next_due(&self, now: Timestamp) -> Option<Timestamp> {
-        let (due, _) = self.index.due.first()?;
-        match *due {
+        let job = self.index.due.first().and_then(|(due, _)| match *due {
             i64::MIN => Some(now),
             due => timestamp(DateTime::from_millis(due)),
-        }
+        });
+        job.into_iter().chain(self.next_limit()).min()
     }
 
     pub(super) fn promote(&mut self, limit: usize, now: Timestamp) -> u64 {
+        self.forget_limits(now);
         let millis = now.as_millisecond();
         let due = self
             .index

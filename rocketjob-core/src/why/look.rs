@@ -10,11 +10,12 @@ use super::{
     reason::{Ahead, Busy, Passed, Passing, Reason, ServerStanding, headline},
 };
 use crate::{
-    claim::{ClaimToken, Limit},
+    claim::ClaimToken,
     definition::PublishedDefinition,
     document::JobDocument,
     error::{Error, Result},
     job_set::{COUNTED, JobSet},
+    limit::Limit,
     name,
     server::{ServerDocument, ServerState},
     state::State,
@@ -139,6 +140,11 @@ impl Look<'_> {
 
     async fn held(&self, hold: &str) -> Result<Reason> {
         if let Some(limit) = hold.strip_prefix(&Limit::hold("")) {
+            let stored = self.store.limit(limit).await?;
+            if let Some(next) = stored.and_then(|stored| stored.next) {
+                let limit = limit.to_owned();
+                return Ok(Reason::HeldForTime { limit, next });
+            }
             let holders = self.holders(limit).await?;
             return Ok(Reason::HeldForLimit {
                 limit: limit.to_owned(),

@@ -83,6 +83,13 @@ pub enum Reason {
         /// Who has its places, the first ten.
         holders: Vec<Busy>,
     },
+    /// A limit does not let it start now: its rate is used up, or it is closed for a while.
+    HeldForTime {
+        /// The limit, such as `rate:MailJob`.
+        limit: String,
+        /// When the first of the jobs that wait for it is looked at.
+        next: Timestamp,
+    },
     /// Servers have died with it, and others like it come first.
     HeldAsSuspect {
         /// How many servers died with it.

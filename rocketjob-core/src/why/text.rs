@@ -69,6 +69,10 @@ impl Display for Reason {
                 Roughly(*remaining)
             ),
             Self::HeldForLimit { limit, holders } => held_for_limit(f, limit, holders),
+            Self::HeldForTime { limit, next } => write!(
+                f,
+                "waits for the limit `{limit}`, which lets no more jobs start now: those that wait for it are looked at next at {next}; nothing needs to be done"
+            ),
             Self::HeldAsSuspect {
                 lost_claims,
                 waiting,

@@ -1,12 +1,13 @@
 //! Takes candidates: each is set to running together with its slots, or held, or set aside.
 
-use std::collections::{BTreeSet, HashMap};
-
 use jiff::Timestamp;
-use rocketjob_core::{Change, Claim, Claimed, JobDocument, Limit, Result, name};
+use rocketjob_core::{Change, Claim, Claimed, JobDocument, Result, name};
 use rusqlite::Statement;
 
-use super::{Candidate, Plan};
+use super::{
+    Candidate, Mint, Plan,
+    grant::{Granted, Grants},
+};
 use crate::{
     error::Failure,
     row::Row,
@@ -27,6 +28,7 @@ pub(super) struct Take {
     pub(super) workers: Vec<String>,
     pub(super) turn: usize,
     pub(super) now: Timestamp,
+    pub(super) mint: Mint,
 }
 
 /// What became of a candidate.
@@ -37,7 +39,7 @@ enum Fate {
     /// As it was planned, without a claim.
     Done,
     /// It runs, with the worker of this number and in these places.
-    Begun { worker: usize, slots: Vec<String> },
+    Begun { worker: usize, granted: Granted },
 }
 
 impl Take {
@@ -64,7 +66,7 @@ impl Take {
     /// What becomes of each candidate, until there are as many as are wanted.
     fn write(&self, session: &Session<'_>) -> Result<Vec<Fate>, Failure> {
         let mut fates = Vec::with_capacity(self.candidates.len());
-        let mut places = Places::new(session);
+        let mut grants = Grants::new(session, self.now, &self.mint);
         let mut start = session.prepare(sql::START)?;
         let (mut begun, mut joined) = (0, 0);
         for candidate in &self.candidates {
@@ -72,11 +74,12 @@ impl Take {
                 break;
             }
             let worker = (self.turn + begun) % self.workers.len();
-            let fate = self.write_one(session, &mut start, &mut places, candidate, worker)?;
+            let fate = self.write_one(session, &mut start, &mut grants, candidate, worker)?;
             begun += usize::from(matches!(fate, Fate::Begun { .. }));
             joined += usize::from(matches!(candidate.plan, Plan::Join(_)));
             fates.push(fate);
         }
+        grants.finish()?;
         Ok(fates)
     }
 
@@ -84,7 +87,7 @@ impl Take {
         &self,
         session: &Session<'_>,
         start: &mut Statement<'_>,
-        places: &mut Places<'_>,
+        grants: &mut Grants<'_>,
         Candidate { row, plan }: &Candidate,
         worker: usize,
     ) -> Result<Fate, Failure> {
@@ -96,9 +99,9 @@ impl Take {
             Plan::Start(job, limits) if limits.is_empty() && is_plain(row, job) => {
                 let worker_name = &self.workers[worker];
                 let begun = Session::start(start, row, &self.token, worker_name, self.now)?;
-                let slots = Vec::new();
+                let granted = Granted::default();
                 Ok(if begun {
-                    Fate::Begun { worker, slots }
+                    Fate::Begun { worker, granted }
                 } else {
                     Fate::Left
                 })
@@ -113,14 +116,15 @@ impl Take {
                     row: row.clone(),
                     document: job.as_document().clone(),
                 };
-                match places.find(limits)? {
+                match grants.find(job.kind(), limits)? {
                     Err(full) => {
-                        session.mark(&stored, &Limit::wait(full))?;
+                        grants.note_waiting(full)?;
+                        session.mark(&stored, &full.wait())?;
                         Ok(Fate::Left)
                     }
-                    Ok(slots) => {
-                        session.mark(&stored, &self.start(worker, slots.clone()))?;
-                        Ok(Fate::Begun { worker, slots })
+                    Ok(granted) => {
+                        session.mark(&stored, &self.start(worker, &granted))?;
+                        Ok(Fate::Begun { worker, granted })
                     }
                 }
             }
@@ -128,12 +132,12 @@ impl Take {
     }
 
     /// What is written to a job that begins.
-    fn start(&self, worker: usize, slots: Vec<String>) -> Change {
+    fn start(&self, worker: usize, granted: &Granted) -> Change {
         let claim = Claim {
             token: self.token.clone(),
             worker_name: self.workers[worker].clone(),
         };
-        claim.start(self.now, slots)
+        claim.start(granted.start.unwrap_or(self.now), granted.slots.clone())
     }
 
     fn tell(mut self, fates: Vec<Fate>, claimed: &mut Claimed) {
@@ -142,15 +146,15 @@ impl Take {
         let mut starts = vec![None; self.workers.len()];
         for (candidate, fate) in candidates.into_iter().zip(fates) {
             match (candidate.plan, fate) {
-                (Plan::Start(job, _), Fate::Begun { worker, slots }) => {
+                (Plan::Start(job, _), Fate::Begun { worker, granted }) => {
                     let mut document = job.into_document();
-                    if slots.is_empty() {
-                        let start = || self.start(worker, Vec::new());
+                    if granted.slots.is_empty() && granted.start.is_none() {
+                        let start = || self.start(worker, &Granted::default());
                         starts[worker]
                             .get_or_insert_with(start)
                             .apply(&mut document);
                     } else {
-                        self.start(worker, slots).apply(&mut document);
+                        self.start(worker, &granted).apply(&mut document);
                     }
                     claimed.jobs.extend(JobDocument::new(document));
                 }
@@ -165,60 +169,6 @@ impl Take {
 /// Whether only columns change when the job begins.
 fn is_plain(row: &Row, job: &JobDocument) -> bool {
     !row.is_misfit() && !job.as_document().contains_key(name::SLOTS)
-}
-
-/// The free places of limits, counted in the transaction that takes them.
-#[derive(Debug)]
-struct Places<'s> {
-    session: &'s Session<'s>,
-    taken: HashMap<String, BTreeSet<u32>>,
-}
-
-impl<'s> Places<'s> {
-    fn new(session: &'s Session<'s>) -> Self {
-        Self {
-            session,
-            taken: HashMap::new(),
-        }
-    }
-
-    /// Takes a place in each of `limits`, or in none: then says the key of the one that is full.
-    fn find<'l>(&mut self, limits: &'l [Limit]) -> Result<Result<Vec<String>, &'l str>, Failure> {
-        let mut found: Vec<(&str, u32)> = Vec::new();
-        for limit in limits {
-            let taken = self.taken(&limit.key)?;
-            let mine: BTreeSet<u32> = found
-                .iter()
-                .filter(|(key, _)| *key == limit.key)
-                .map(|(_, number)| *number)
-                .collect();
-            let is_full =
-                taken.len() + mine.len() >= usize::try_from(limit.max).unwrap_or(usize::MAX);
-            let free =
-                (0..limit.max).find(|number| !taken.contains(number) && !mine.contains(number));
-            match free {
-                Some(number) if !is_full => found.push((&limit.key, number)),
-                _ => return Ok(Err(&limit.key)),
-            }
-        }
-        for (key, number) in &found {
-            if let Some(taken) = self.taken.get_mut(*key) {
-                taken.insert(*number);
-            }
-        }
-        let slots = found.iter().map(|(key, number)| Limit::slot(key, *number));
-        Ok(Ok(slots.collect()))
-    }
-
-    fn taken(&mut self, key: &str) -> Result<&BTreeSet<u32>, Failure> {
-        if !self.taken.contains_key(key) {
-            let mut statement = self.session.prepare(sql::SLOTS)?;
-            let numbers = statement.query_map([key], |row| row.get(0))?;
-            let numbers = numbers.collect::<Result<_, _>>()?;
-            self.taken.insert(key.to_owned(), numbers);
-        }
-        Ok(self.taken.entry(key.to_owned()).or_default())
-    }
 }
 
 #[cfg(test)]

@@ -62,10 +62,7 @@ fn complete() -> Change {
 fn changes() -> Vec<Change> {
     let mut twice = complete();
     twice.unset.push("percent_complete".into());
-    let aside = SetAside {
-        id: "x".into(),
-        reason: "broken".into(),
-    };
+    let aside = SetAside::undecodable("x", "broken");
     vec![
         complete(),
         complete().set("own", Bson::Null).set("new", vec![1, 2]),

@@ -3,6 +3,7 @@
 use std::{cell::Cell, time::Duration};
 
 use bson::oid::ObjectId;
+use jiff::Timestamp;
 use rocketjob_core::{
     Concern, Definition, FailJob, Job, JobContext, JobDocument, JobResult, Limit, LostClaim,
     NoState, Outcome, Perform, Registry, Result, Settlement, Singleton, State, name,
@@ -206,11 +207,8 @@ impl Concern for FewAtATime {
         "few_at_a_time"
     }
 
-    fn limits(&self, job: &JobDocument, _state: &NoState) -> Vec<Limit> {
-        vec![Limit {
-            key: format!("few:{}", job.kind()),
-            max: LIMIT,
-        }]
+    fn limits(&self, job: &JobDocument, _state: &NoState, _now: Timestamp) -> Vec<Limit> {
+        vec![Limit::running(format!("few:{}", job.kind()), LIMIT)]
     }
 }
 

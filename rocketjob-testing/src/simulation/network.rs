@@ -17,8 +17,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 use jiff::Timestamp;
 use rocketjob_core::{
     Bells, ClaimRequest, Claimed, Error, Event, EventCursor, EventStore, Filter, Insertion,
-    InspectStore, Inspection, JobDocument, JobSet, JobStore, Openings, Patch, Query, ReadFrom,
-    Refusal, Registry, Result, ServerDocument, ServerState, ServerStore, SetAside, Settled, State,
+    InspectStore, Inspection, JobDocument, JobSet, JobStore, LimitStore, Openings, Patch, Query,
+    ReadFrom, Refusal, Registry, Result, ServerDocument, ServerState, ServerStore, SetAside,
+    Settled, State, StoredLimit,
 };
 use rocketjob_worker::simulation::Process;
 use tokio::{sync::oneshot, time::sleep};
@@ -342,6 +343,40 @@ impl ServerStore for Network {
     async fn declare_dead(&self, id: ObjectId, counter: u64) -> Result<bool> {
         self.send("declare_dead", move |world| {
             async move { world.declare_dead(id, counter).await }.boxed()
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl LimitStore for Network {
+    async fn limit(&self, key: &str) -> Result<Option<StoredLimit>> {
+        let key = key.to_owned();
+        self.send("limit", move |world| {
+            async move { world.store().limit(&key).await }.boxed()
+        })
+        .await
+    }
+
+    async fn swap_limit(&self, previous: Option<ObjectId>, limit: &StoredLimit) -> Result<bool> {
+        let limit = limit.clone();
+        self.send("swap_limit", move |world| {
+            async move { world.store().swap_limit(previous, &limit).await }.boxed()
+        })
+        .await
+    }
+
+    async fn due_limits(&self, limit: usize) -> Result<Vec<StoredLimit>> {
+        self.send("due_limits", move |world| {
+            async move { world.store().due_limits(limit).await }.boxed()
+        })
+        .await
+    }
+
+    async fn any_running(&self, kind: &str) -> Result<bool> {
+        let kind = kind.to_owned();
+        self.send("any_running", move |world| {
+            async move { world.store().any_running(&kind).await }.boxed()
         })
         .await
     }

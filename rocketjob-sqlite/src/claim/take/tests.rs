@@ -32,6 +32,7 @@ fn take(store: &SqliteStore, candidates: Vec<Candidate>) -> Take {
         workers: vec!["here:1:1".into(), "here:1:2".into()],
         turn: 0,
         now: store.time(),
+        mint: Mint(store.clone()),
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use bson::{Bson, Document};
-use rocketjob_core::{JobDocument, Limit, Limits, Refusal, State, name};
+use jiff::Timestamp;
+use rocketjob_core::{JobDocument, JobFailure, Limit, Limits, Refusal, State, name};
 
 use super::{operation::LIMITS, reference::Answer};
 
@@ -68,14 +69,11 @@ pub(super) fn meaning(document: &Document) -> BTreeMap<String, Bson> {
 pub(super) struct OwnLimits;
 
 impl Limits for OwnLimits {
-    fn limits(&self, job: &JobDocument) -> Vec<Limit> {
-        LIMITS
+    fn limits(&self, job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
+        let limits = LIMITS
             .into_iter()
             .filter(|(key, _)| job.get("limit").and_then(Bson::as_str) == Some(key))
-            .map(|(key, max)| Limit {
-                key: key.into(),
-                max,
-            })
-            .collect()
+            .map(|(key, max)| Limit::running(key, max));
+        Ok(limits.collect())
     }
 }

@@ -1,0 +1,389 @@
+//! What a store keeps of a limit: the number that an operator has set, the starts that a rate has
+//! used up, and when jobs that wait for it are to be looked at.
+//!
+//! A rate is a number of places, each of which is taken for one window by one start. So in any
+//! window there are at most as many starts as places, wherever it begins; and a place that is free
+//! again can be used at once, so that all of them are used while there are jobs. The places are not
+//! in the jobs' documents, since jobs may run longer or shorter than the window, but in one small
+//! document for each key, which is replaced as a whole if nobody else has replaced it meanwhile.
+//!
+//! A start is booked a little ahead of its time (`Rate::ahead`), as long as claims take: the job is
+//! claimed with a `started_at` that is about to come, and its worker waits for it. What begins later
+//! than it was booked by more than half of `Rate::slack` moves its booking first (`start_in_time`). So the
+//! windows hold for the moments at which jobs begin, and not only for those at which they were
+//! claimed.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, doc, oid::ObjectId};
+use jiff::Timestamp;
+
+use crate::{
+    clock::later,
+    definition::Definition,
+    document::JobDocument,
+    encoding::{date, integer, timestamp, whole_number},
+    error::Result,
+    name,
+    registry::limits_of,
+    storage::{JobStore, LimitStore},
+};
+
+/// How often a change is tried that others were faster than.
+const TRIES: usize = 10;
+/// How far a booking is moved at most.
+const MOST_LATE: Duration = Duration::from_millis(500);
+/// For how long what is kept of an unused limit stays, so that clocks need not agree.
+const KEPT: Duration = Duration::from_secs(60);
+
+/// So many starts in any window of a length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many starts.
+    pub max: u32,
+    /// How long the window is.
+    pub per: Duration,
+}
+
+impl Rate {
+    /// How far ahead of its time a start may be booked.
+    pub fn ahead(&self) -> Duration {
+        whole_milliseconds(self.per / 32).min(Duration::from_millis(50))
+    }
+
+    /// How much later than booked a job may begin.
+    pub fn slack(&self) -> Duration {
+        whole_milliseconds(self.per / 100)
+            .clamp(Duration::from_millis(1), Duration::from_millis(200))
+    }
+
+    /// When the place of a start at `start` may be booked again. Rounded up, so that few times are
+    /// kept however many starts there are.
+    fn free_at(&self, start: Timestamp) -> Timestamp {
+        let grain = whole_milliseconds(self.per / 128).max(Duration::from_millis(1));
+        let grain = i64::try_from(grain.as_millis()).unwrap_or(1);
+        let over = later(later(start, self.per), self.slack()).as_millisecond();
+        let over = over.saturating_add(grain - 1) / grain * grain;
+        let ahead = i64::try_from(self.ahead().as_millis()).unwrap_or(0);
+        Timestamp::from_millisecond(over - ahead).unwrap_or(Timestamp::MAX)
+    }
+}
+
+fn whole_milliseconds(time: Duration) -> Duration {
+    Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Starts whose places may be booked again at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Taken {
+    free_at: Timestamp,
+    count: u32,
+}
+
+/// What a store keeps of a limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredLimit {
+    /// The limit.
+    pub key: String,
+    /// Another one after each change: who would replace an older one is refused.
+    pub version: ObjectId,
+    /// The number that an operator has set, in place of what the jobs say; 0 is no limit.
+    pub max: Option<u32>,
+    /// When jobs that wait for it are to be looked at.
+    pub next: Option<Timestamp>,
+    /// How long after that again, where time alone does not tell.
+    pub again: Option<Duration>,
+    /// The number by which the last start was booked.
+    booked_of: u32,
+    /// By time.
+    taken: Vec<Taken>,
+}
+
+impl StoredLimit {
+    /// Nothing is kept of it yet.
+    pub fn new(key: impl Into<String>, version: ObjectId) -> Self {
+        Self {
+            key: key.into(),
+            version,
+            max: None,
+            next: None,
+            again: None,
+            booked_of: 0,
+            taken: Vec::new(),
+        }
+    }
+
+    /// The number that counts where the job says `stated`.
+    pub fn most(&self, stated: u32) -> u32 {
+        match self.max {
+            Some(0) => u32::MAX,
+            Some(most) => most,
+            None => stated,
+        }
+    }
+
+    /// How many starts are free at `now` of those by whose number the last one was booked.
+    pub fn free(&self, now: Timestamp) -> usize {
+        self.room(self.most(self.booked_of), now)
+    }
+
+    /// Whether starts are booked in it.
+    pub(crate) fn is_rate(&self) -> bool {
+        self.booked_of > 0 || !self.taken.is_empty()
+    }
+
+    fn room(&self, most: u32, now: Timestamp) -> usize {
+        let taken = self.taken.iter().filter(|taken| taken.free_at > now);
+        let taken: u64 = taken.map(|taken| u64::from(taken.count)).sum();
+        usize::try_from(u64::from(most).saturating_sub(taken)).unwrap_or(usize::MAX)
+    }
+
+    /// Books up to `wanted` starts, and says when each may be: now, or within
+    /// [`ahead`](Rate::ahead) if the claim `may_wait`.
+    pub fn book(
+        &mut self,
+        rate: Rate,
+        now: Timestamp,
+        wanted: usize,
+        may_wait: bool,
+    ) -> Vec<Timestamp> {
+        self.booked_of = rate.max;
+        let most = self.most(rate.max);
+        let ahead = rate.ahead();
+        self.taken.retain(|taken| later(taken.free_at, ahead) > now);
+        let mut left = match may_wait {
+            true => self.room(most, now),
+            false => self.room(most, Timestamp::MIN),
+        };
+        left = left.min(wanted);
+        let unused = self.room(most, Timestamp::MIN).min(left);
+        let mut starts = vec![now; unused];
+        left -= unused;
+        while left > 0
+            && let Some(first) = self.taken.first_mut()
+        {
+            let start = later(first.free_at, ahead);
+            let used = left.min(usize::try_from(first.count).unwrap_or(usize::MAX));
+            starts.extend(std::iter::repeat_n(start, used));
+            left -= used;
+            first.count -= u32::try_from(used).unwrap_or(first.count);
+            if first.count == 0 {
+                self.taken.remove(0);
+            }
+        }
+        for start in &starts {
+            self.take(rate.free_at(*start));
+        }
+        starts
+    }
+
+    /// Gives starts back that were booked and not used.
+    pub fn give_back(&mut self, rate: Rate, starts: &[Timestamp]) {
+        for start in starts {
+            self.leave(rate.free_at(*start));
+        }
+    }
+
+    /// Moves a start that was booked for `booked` to `now`. `false` when its place has been given to
+    /// another one since.
+    fn move_start(&mut self, rate: Rate, booked: Timestamp, now: Timestamp) -> bool {
+        let moved = self.leave(rate.free_at(booked));
+        if moved {
+            self.take(rate.free_at(now));
+        }
+        moved
+    }
+
+    fn take(&mut self, free_at: Timestamp) {
+        match self
+            .taken
+            .binary_search_by_key(&free_at, |taken| taken.free_at)
+        {
+            Ok(index) => self.taken[index].count += 1,
+            Err(index) => self.taken.insert(index, Taken { free_at, count: 1 }),
+        }
+    }
+
+    fn leave(&mut self, free_at: Timestamp) -> bool {
+        let found = self
+            .taken
+            .binary_search_by_key(&free_at, |taken| taken.free_at);
+        if let Ok(index) = found {
+            self.taken[index].count -= 1;
+            if self.taken[index].count == 0 {
+                self.taken.remove(index);
+            }
+        }
+        found.is_ok()
+    }
+
+    /// When the next place is free that is not free at `now`.
+    pub fn next_free(&self, now: Timestamp) -> Option<Timestamp> {
+        let mut taken = self.taken.iter().map(|taken| taken.free_at);
+        taken.find(|free_at| *free_at > now)
+    }
+
+    /// A job waits for the limit from `now` on: it is to be looked at when there may be room, or
+    /// after `again`.
+    pub fn wait(&mut self, now: Timestamp, again: Option<Duration>) {
+        let time = match again {
+            Some(again) => later(now, again),
+            None if self.free(now) > 0 => now,
+            None => self.next_free(now).unwrap_or(now),
+        };
+        self.again = again;
+        self.next = Some(self.next.map_or(time, |next| next.min(time)));
+    }
+
+    /// From when on nothing is lost when it is forgotten; `None` while it says something.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let says_something = self.max.is_some() || self.next.is_some();
+        let last = self.taken.last().map(|taken| taken.free_at);
+        (!says_something).then(|| later(last.unwrap_or(Timestamp::UNIX_EPOCH), KEPT))
+    }
+
+    /// The stored form.
+    pub fn to_document(&self) -> Document {
+        let taken = self.taken.iter().map(|taken| {
+            Bson::from(doc! { "at": date(taken.free_at), "n": integer(taken.count.into()) })
+        });
+        let mut document = doc! {
+            name::ID: &self.key,
+            "version": self.version,
+            "taken": taken.collect::<Vec<_>>(),
+            "of": integer(self.booked_of.into()),
+        };
+        if let Some(max) = self.max {
+            document.insert("max", integer(max.into()));
+        }
+        if let Some(next) = self.next {
+            document.insert("next", date(next));
+        }
+        if let Some(again) = self.again {
+            let again = i64::try_from(again.as_millis()).unwrap_or(i64::MAX);
+            document.insert("again", integer(again));
+        }
+        if let Some(expires_at) = self.expires_at() {
+            document.insert("expires_at", date(expires_at));
+        }
+        document
+    }
+
+    /// The limit that is stored in `document`; what cannot be read of it counts as not there.
+    pub fn from_document(document: &Document) -> Self {
+        let number = |document: &Document, field: &str| {
+            let number = document.get(field).and_then(whole_number)?;
+            u32::try_from(number.max(0)).ok()
+        };
+        let time = |document: &Document, field: &str| match document.get(field) {
+            Some(Bson::DateTime(time)) => timestamp(*time),
+            _ => None,
+        };
+        let taken = document.get_array("taken").into_iter().flatten();
+        let taken = taken.filter_map(|taken| {
+            let taken = taken.as_document()?;
+            Some(Taken {
+                free_at: time(taken, "at")?,
+                count: number(taken, "n")?,
+            })
+        });
+        let mut taken: Vec<_> = taken.collect();
+        taken.sort_unstable_by_key(|taken| taken.free_at);
+        let again = document.get("again").and_then(whole_number);
+        Self {
+            key: document.get_str(name::ID).unwrap_or_default().to_owned(),
+            version: document.get_object_id("version").unwrap_or_default(),
+            max: number(document, "max"),
+            next: time(document, "next"),
+            again: again.and_then(|again| Some(Duration::from_millis(u64::try_from(again).ok()?))),
+            booked_of: number(document, "of").unwrap_or(0),
+            taken,
+        }
+    }
+}
+
+/// Changes what `store` keeps of the limit `key`, as often as it takes, and returns what `change`
+/// does. `None` when others were faster each time: then nothing was changed.
+///
+/// # Errors
+/// Those of the store; whether the change was made stays open then.
+pub async fn change_limit<S: JobStore + LimitStore + ?Sized, T>(
+    store: &S,
+    key: &str,
+    mut change: impl FnMut(&mut StoredLimit) -> T + Send,
+) -> Result<Option<T>> {
+    for _ in 0..TRIES {
+        let before = store.limit(key).await?;
+        let previous = before.as_ref().map(|before| before.version);
+        let mut after = match &before {
+            Some(before) => before.clone(),
+            None => StoredLimit::new(key, store.next_id()),
+        };
+        let outcome = change(&mut after);
+        if before.as_ref() == Some(&after) {
+            return Ok(Some(outcome));
+        }
+        after.version = store.next_id();
+        if store.swap_limit(previous, &after).await? {
+            return Ok(Some(outcome));
+        }
+    }
+    Ok(None)
+}
+
+/// Lets a claimed job begin in the windows of its rates, as it is booked at `booked`: says how long it
+/// has to wait until it asks again, or nothing when it may begin. When it is late, its bookings are
+/// moved, also that in `booked`. `None` when it may not begin, since it has lost its place.
+///
+/// # Errors
+/// Those of the store.
+pub async fn start_in_time<S: JobStore + LimitStore + ?Sized>(
+    store: &S,
+    definition: &Definition,
+    job: &JobDocument,
+    booked: &mut Timestamp,
+) -> Result<Option<Duration>> {
+    let now = store.now();
+    // What cannot be told now was told at the claim: the job fails for it elsewhere.
+    let limits = limits_of(definition, job, now).unwrap_or_default();
+    let rates: Vec<_> = limits
+        .iter()
+        .filter_map(|limit| Some((&limit.key, limit.rate()?)))
+        .collect();
+    let Some(slack) = rates.iter().map(|(_, rate)| rate.slack() / 2).min() else {
+        return Ok(Some(Duration::ZERO));
+    };
+    if now > later(*booked, slack) {
+        let ahead = rates.iter().map(|(_, rate)| rate.ahead()).max();
+        // The later it is, the slower the store and this machine are.
+        let late = Duration::try_from(now.duration_since(*booked)).unwrap_or_default();
+        let start = later(now, ahead.unwrap_or_default().max(late.min(MOST_LATE)));
+        for (key, rate) in rates {
+            if !move_start(store, key, rate, *booked, now, start).await? {
+                return Ok(None);
+            }
+        }
+        *booked = start;
+    }
+    let wait = booked.duration_since(store.now());
+    Ok(Some(Duration::try_from(wait).unwrap_or_default()))
+}
+
+/// Moves the booking of a job to `start`, or books anew. `false` when there is no place for it.
+async fn move_start<S: JobStore + LimitStore + ?Sized>(
+    store: &S,
+    key: &str,
+    rate: Rate,
+    booked: Timestamp,
+    now: Timestamp,
+    start: Timestamp,
+) -> Result<bool> {
+    let moved = change_limit(store, key, |limit| {
+        limit.move_start(rate, booked, start)
+            || (!limit.book(rate, now, 1, false).is_empty() && limit.move_start(rate, now, start))
+    });
+    Ok(moved.await?.unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,135 @@
+use super::*;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn limit() -> StoredLimit {
+    StoredLimit::new("rate:x", ObjectId::from_bytes([0; 12]))
+}
+
+fn at(millisecond: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_700_000_000_000 + millisecond).unwrap()
+}
+
+/// The largest number of starts in a window of one second, wherever it begins.
+fn most_in_a_window(starts: &mut [Timestamp]) -> usize {
+    starts.sort_unstable();
+    let in_window = |first: &Timestamp| {
+        let end = later(*first, SECOND);
+        starts
+            .iter()
+            .filter(|start| **start >= *first && **start < end)
+            .count()
+    };
+    starts.iter().map(in_window).max().unwrap_or(0)
+}
+
+#[test]
+fn no_window_has_more_starts_than_the_rate_and_nearly_all_are_used() {
+    let rate = Rate {
+        max: 200,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    let mut starts = Vec::new();
+    // Claims come at odd times, for odd numbers of jobs.
+    let mut now = 0;
+    for step in 0_i64.. {
+        now += 1 + (step * 7919) % 23;
+        if now > 20_000 {
+            break;
+        }
+        let wanted = usize::try_from(1 + (step * 104_729) % 40).unwrap();
+        starts.extend(limit.book(rate, at(now), wanted, true));
+        let document = limit.to_document();
+        assert_eq!(
+            StoredLimit::from_document(&document),
+            limit,
+            "as it was stored"
+        );
+        assert!(document.to_vec().unwrap().len() < 16_000, "it stays small");
+    }
+    let used = starts.len();
+    assert!(most_in_a_window(&mut starts) <= 200);
+    assert!(used >= 200 * 20 * 95 / 100, "{used} of 4000");
+}
+
+#[test]
+fn starts_are_late_by_no_more_than_was_promised() {
+    let rate = Rate {
+        max: 3,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    assert_eq!(limit.book(rate, at(0), 5, true), [at(0); 3]);
+    assert_eq!(limit.book(rate, at(500), 1, true), []);
+    let free = limit.next_free(at(500)).unwrap();
+    assert!(free > at(900) && free <= at(1010), "{free}");
+    let ahead = limit.book(rate, free, 1, true);
+    assert_eq!(ahead, [later(free, rate.ahead())], "booked before its time");
+    assert_eq!(
+        limit.book(rate, free, 1, false),
+        [],
+        "not by who cannot wait"
+    );
+}
+
+#[test]
+fn what_is_given_back_can_be_used_again() {
+    let rate = Rate {
+        max: 2,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    let starts = limit.book(rate, at(0), 2, true);
+    assert_eq!(limit.free(at(1)), 0);
+    limit.give_back(rate, &starts);
+    assert_eq!(limit.free(at(1)), 2);
+}
+
+#[test]
+fn who_begins_late_takes_its_place_for_longer() {
+    let rate = Rate {
+        max: 1,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    limit.book(rate, at(0), 1, true);
+    assert!(limit.move_start(rate, at(0), at(700)));
+    assert_eq!(limit.book(rate, at(1200), 1, true), []);
+    assert!(
+        !limit.move_start(rate, at(0), at(1300)),
+        "its place is not there any more"
+    );
+}
+
+#[test]
+fn an_operator_has_the_last_word() {
+    let rate = Rate {
+        max: 10,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    limit.max = Some(1);
+    assert_eq!(limit.book(rate, at(0), 5, true).len(), 1);
+    limit.max = Some(4);
+    assert_eq!(limit.book(rate, at(1), 5, true).len(), 3);
+    limit.max = Some(0);
+    assert_eq!(limit.book(rate, at(2), 50, true).len(), 50, "0 is no limit");
+    assert_eq!(limit.most(7), u32::MAX);
+}
+
+#[test]
+fn it_is_forgotten_only_when_it_says_nothing() {
+    let rate = Rate {
+        max: 1,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    limit.book(rate, at(0), 1, true);
+    assert!(limit.expires_at().unwrap() > at(60_000));
+    limit.wait(at(1), None);
+    assert_eq!(limit.expires_at(), None);
+    limit.next = None;
+    limit.max = Some(3);
+    assert_eq!(limit.expires_at(), None);
+}

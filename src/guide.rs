@@ -1,0 +1,10 @@
+//! One page for each concern: what it is for, what it guarantees, and an example that runs.
+
+#[doc = include_str!("../docs/concerns/depends_on.md")]
+pub mod depends_on {}
+#[doc = include_str!("../docs/concerns/processing_window.md")]
+pub mod processing_window {}
+#[doc = include_str!("../docs/concerns/rate_limit.md")]
+pub mod rate_limit {}
+#[doc = include_str!("../docs/concerns/throttle.md")]
+pub mod throttle {}
