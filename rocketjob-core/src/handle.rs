@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch, Refusal},
+    conclusion::{conclude, put_successors},
     context::payload_changes,
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -19,6 +20,7 @@ use crate::{
     new_job::{unique_reason, validate},
     state::{State, Transition, sources},
     store::Store,
+    successor::create_successors,
     transition,
 };
 
@@ -292,9 +294,13 @@ pub async fn steer(
             claim: None,
             matching: None,
         };
+        let has_successors = change.set.contains_key(name::SUCCESSORS);
         match store.update(Patch { id, guard, change }).await? {
             Ok(after) => {
                 tracing::info!(%id, kind = after.kind(), %transition, from = %job.state(), "steered");
+                if has_successors {
+                    follow(store, id).await;
+                }
                 for concern in concerns
                     .iter()
                     .filter(|concern| concern.observes(transition))
@@ -312,6 +318,13 @@ pub async fn steer(
                 });
             }
         }
+    }
+}
+
+/// Creates the successors of a job that was steered, or leaves it to the servers' sweep.
+pub(crate) async fn follow(store: &Store, id: ObjectId) {
+    if let Err(error) = create_successors(&**store, id).await {
+        tracing::warn!(%id, error = error.chain(), "cannot create successors: a server will");
     }
 }
 
@@ -352,6 +365,18 @@ pub(crate) fn steered(
         .unwrap_or_default()
     {
         concern.before_transition(transition, job, &mut change)?;
+    }
+    if let Some(definition) = definition {
+        let mut successors = Vec::new();
+        conclude(
+            definition,
+            job,
+            transition,
+            now,
+            &mut successors,
+            &mut change,
+        )?;
+        put_successors(&mut change, job, successors);
     }
     Ok(change)
 }

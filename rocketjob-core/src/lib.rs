@@ -11,6 +11,7 @@ mod change;
 mod claim;
 mod clock;
 mod concern;
+mod conclusion;
 mod context;
 pub mod control;
 mod cron;
@@ -41,6 +42,7 @@ mod perform;
 mod plain_value;
 mod recovery;
 mod registry;
+mod restart;
 mod server;
 mod settlement;
 mod singleton;
@@ -62,8 +64,9 @@ pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
+pub use conclusion::{Conclusion, Saving};
 pub use context::{Cancelled, JobContext, Shared, Validity};
-pub use cron::{Schedule, ScheduleError};
+pub use cron::{Cron, CronState, Misfire, Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
@@ -98,6 +101,7 @@ pub use opening::{Opening, Openings, Taken};
 pub use perform::{Handler, Performed};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry};
+pub use restart::{Restart, RestartState};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -108,7 +112,7 @@ pub use steering::{Act, Ended, Steered, steer_all, steer_one};
 pub use storage::{EventStore, InspectStore, JobStore, ServerStore, Storage};
 pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
-pub use successor::{create_successors, recover_successors};
+pub use successor::{create_successors, recover_successors, successor_id};
 pub use trace::{Propagator, Trace, propagate_traces};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
@@ -119,12 +123,14 @@ pub mod __private {
 
     pub use crate::{
         concern::ErasedConcern,
+        cron::{Cron, Misfire, Schedule},
         definition::{Definition, LogLevel, LostClaim},
         encoding::default_value,
         error::ValidationFailed,
         field::FieldDefinition,
         job::{Job, NoRules, Perform, Probe, Unknown},
         registry::Registration,
+        restart::Restart,
         singleton::Singleton,
     };
 }

@@ -7,6 +7,7 @@
 mod attr;
 mod check;
 mod concern;
+mod cron;
 mod envelope;
 mod expand;
 mod fallback;
@@ -80,9 +81,15 @@ use crate::{attr::Job, problems::Problems};
 ///
 /// # Concerns
 ///
-/// `#[singleton]` and `#[concern(value)]` add concerns, in their order; `value` is a constant
-/// expression of a type that implements `Concern`. Where another derive claims one of these names,
-/// write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+/// `#[concern(value)]` and the attributes of our own concerns add concerns, in their order; `value`
+/// is a constant expression of a type that implements `Concern`. Where another derive claims one of
+/// these names, write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+///
+/// | attribute | |
+/// |---|---|
+/// | `#[cron("0 2 * * * America/New_York")]` | instances are performed by a schedule; without one in parentheses, jobs get theirs when they are created. Options behind it: `singleton = false`, `after_start = false`, `misfire = skip`, `run_once` (unless given) or `run_all(n)` |
+/// | `#[restart]` | when an instance completes, fails or is aborted, the next one is created |
+/// | `#[singleton]` | at most one job of the kind is queued or running |
 ///
 /// # Options of a field
 ///
@@ -104,7 +111,9 @@ use crate::{attr::Job, problems::Problems};
 /// `try_from` and `into`.
 #[proc_macro_derive(
     RocketJob,
-    attributes(rocketjob, field, concern, expires_in, singleton, timeout)
+    attributes(
+        rocketjob, field, concern, cron, expires_in, restart, singleton, timeout
+    )
 )]
 pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);
