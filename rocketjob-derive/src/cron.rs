@@ -4,7 +4,7 @@ use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::{
     Expr, ExprCall, ExprLit, Lit, LitBool, LitStr, Token,
-    parse::{ParseStream, Parser},
+    parse::{Parse as _, ParseStream, Parser},
 };
 
 use crate::{
@@ -85,14 +85,14 @@ fn checked(text: &LitStr) -> TokenStream {
 fn field(option: &Item, problems: &mut Problems) -> Option<TokenStream> {
     let name = &option.name;
     match name.to_string().as_str() {
-        "singleton" | "after_start" => match option.literal() {
-            Some(Lit::Bool(LitBool { value, .. })) => Some(quote!(#name: #value,)),
-            _ => {
-                let message = format!("write `{name} = true` or `{name} = false`");
-                problems.add(option, message);
-                None
+        "singleton" | "after_start" => {
+            if let Some(Lit::Bool(LitBool { value, .. })) = option.literal() {
+                return Some(quote!(#name: #value,));
             }
-        },
+            let message = format!("write `{name} = true` or `{name} = false`");
+            problems.add(option, message);
+            None
+        }
         "misfire" => {
             let policy = match &option.value {
                 Value::Is(value) => misfire(value),

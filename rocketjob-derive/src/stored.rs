@@ -17,6 +17,7 @@ pub(crate) struct StoredStruct {
 }
 
 /// What serde's attributes say of a field.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct StoredField {
     /// The stored name.
     pub(crate) name: String,
