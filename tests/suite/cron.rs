@@ -73,6 +73,9 @@ kinds! {
     HourlySkip;
     #[cron("0 * * * * UTC", misfire = run_all(3))]
     HourlyAll;
+    #[cron("0 * * * * UTC")]
+    #[singleton]
+    HourlySingleton;
     #[cron]
     AdHoc;
 }
@@ -318,6 +321,19 @@ on_every_store! {
         .await;
         server.stop().await.unwrap();
         assert_eq!(Hourly::query(&fixture.store).count().await.unwrap(), 1);
+    }
+
+    async fn a_singleton_goes_on_when_it_has_ended(fixture: &Fixture) {
+        let mut job = HourlySingleton::default().create(&fixture.store).await.unwrap();
+        job.run_now().await.unwrap();
+        let (server, _) = start::<HourlySingleton>(fixture).await;
+        eventually("the next is there", async || {
+            job.reload().await.unwrap();
+            let all = scheduled::<HourlySingleton>(&fixture.store).await;
+            (job.state() == State::Completed && all.len() == 1 && all[0].id() != job.id()).then_some(())
+        })
+        .await;
+        server.stop().await.unwrap();
     }
 
     async fn a_paused_instance_pauses_the_schedule(fixture: &Fixture) {

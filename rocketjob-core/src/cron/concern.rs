@@ -304,6 +304,12 @@ impl Cron {
             Some(slot) => job.restarted(&at(slot))?,
             None => None,
         };
+        if next
+            .as_ref()
+            .is_some_and(|next| excludes(job.document(), next))
+        {
+            return Ok(());
+        }
         let change = Change::new()
             .set(SCHEDULE, Bson::Null)
             .set(SLOT, state.cron_slot.map(date))
@@ -385,6 +391,13 @@ fn last_slots(schedule: &Schedule, slot: Timestamp, now: Timestamp, most: u32) -
         }
     }
     first
+}
+
+/// Whether the next instance cannot be there while this one is active, since another concern wants
+/// one job at a time: it is made at the end then.
+fn excludes(job: &JobDocument, next: &JobDocument) -> bool {
+    let key = next.get(name::UNIQUE_KEY);
+    key.is_some() && key == job.get(name::UNIQUE_KEY)
 }
 
 /// What an instance for this time has.
