@@ -12,6 +12,7 @@ mod bell;
 mod clock;
 mod concern;
 mod cron;
+mod cron_chain;
 mod death;
 mod dispatch;
 mod doctor;
