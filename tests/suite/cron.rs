@@ -232,10 +232,12 @@ on_every_store! {
 
     async fn a_schedule_is_there_once_unless_it_may_be_there_often(fixture: &Fixture) {
         let mut first = Hourly::default().create(&fixture.store).await.unwrap();
-        for _ in 0..2 {
+        for is_paused in [false, true] {
+            if is_paused {
+                first.pause().await.unwrap();
+            }
             let error = Hourly::default().create(&fixture.store).await.unwrap_err();
             assert!(matches!(error, Error::Existing { existing, .. } if existing == first.id()), "{error}");
-            first.pause().await.unwrap();
         }
         let other = CronState::scheduled("5 * * * * UTC");
         let other = Hourly::default().concern::<Cron>(&other).create(&fixture.store).await.unwrap();
