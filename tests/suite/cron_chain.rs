@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bson::oid::ObjectId;
-use jiff::{SignedDuration, Timestamp, ToSpan as _};
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use rocketjob::{
     ClaimRequest, ClaimToken, Cron, IdSource, JobDocument, ManualClock, NoLimits, Registry,
@@ -196,7 +196,7 @@ fn check_chain(instances: &[JobDocument], seed: u64) {
 }
 
 async fn through_perils<T: Perform + Default>() {
-    for seed in 0..60 {
+    for seed in 0..20 {
         let mut world = World::new::<T>(seed);
         T::default().create(&world.sound).await.unwrap();
         for _ in 0..120 {
@@ -240,7 +240,7 @@ async fn a_thousand_successors_over_the_change_of_the_clock() {
         .unwrap();
     for _ in 0..1_000 {
         let end = later(world.sound.now(), Duration::from_mins(10));
-        world.clock.set(end.checked_add(1.second()).unwrap());
+        world.clock.set(end);
         while world.serve::<ChainAfterStart>(false).await.is_some() {}
     }
     let instances = world.instances::<ChainAfterStart>().await;
