@@ -8,3 +8,9 @@ pub mod processing_window {}
 pub mod rate_limit {}
 #[doc = include_str!("../docs/concerns/throttle.md")]
 pub mod throttle {}
+
+#[doc = include_str!("../docs/concerns/cron.md")]
+pub mod cron {}
+
+#[doc = include_str!("../docs/concerns/restart.md")]
+pub mod restart {}

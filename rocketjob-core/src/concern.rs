@@ -12,6 +12,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     change::Change,
+    conclusion::{Conclusion, Saving},
     context::JobContext,
     document::JobDocument,
     encoding,
@@ -19,6 +20,7 @@ use crate::{
     failure::JobResult,
     field::FieldDefinition,
     limit::Limit,
+    name,
     settlement::Settlement,
     state::Transition,
 };
@@ -30,6 +32,16 @@ pub enum UniqueScope {
     Active,
     /// Failed, paused, queued and running jobs.
     Unfinished,
+}
+
+impl UniqueScope {
+    /// The stored field that holds the key.
+    pub(crate) fn field(self) -> &'static str {
+        match self {
+            Self::Active => name::UNIQUE_KEY,
+            Self::Unfinished => name::UNFINISHED_KEY,
+        }
+    }
 }
 
 /// A key that only one job may hold at a time; a store keeps it by a unique index.
@@ -185,6 +197,26 @@ pub trait Concern: Debug + Send + Sync + 'static {
         let _ = (settlement, state);
     }
 
+    /// Runs before a new job is stored, and before what people edited is: may write further fields.
+    /// What is wrong with the job is for [`validate`](Self::validate), which comes after it.
+    fn before_save(&self, saving: &mut Saving<'_>, state: &mut Self::State) -> Result<()> {
+        let _ = (saving, state);
+        Ok(())
+    }
+
+    /// Adds to a transition that has been decided, whoever decided it: after all concerns have had
+    /// their say in [`settle`](Self::settle) or [`before_transition`](Self::before_transition). The
+    /// place to create successors. Changes of `state` are written with it.
+    ///
+    /// Not called when a job has expired.
+    ///
+    /// # Errors
+    /// A transition from outside is refused then; a claim's outcome becomes a failure.
+    fn conclude(&self, conclusion: &mut Conclusion<'_>, state: &mut Self::State) -> Result<()> {
+        let _ = (conclusion, state);
+        Ok(())
+    }
+
     /// Runs before a transition that was asked for from outside; may write further fields or
     /// refuse it.
     fn before_transition(
@@ -278,6 +310,8 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
         job: &JobDocument,
         change: &mut Change,
     ) -> Result<()>;
+    fn before_save(&self, saving: &mut Saving<'_>) -> Result<()>;
+    fn conclude(&self, conclusion: &mut Conclusion<'_>) -> Result<()>;
     fn observes(&self, transition: Transition) -> bool;
     async fn after_transition(&self, transition: Transition, job: &JobDocument);
 }
@@ -367,6 +401,27 @@ impl<C: Concern> ErasedConcern for C {
         let before = encode_state(self, &state)?;
         Concern::before_transition(self, transition, job, &mut state, change)?;
         write_changes(change, &before, encode_state(self, &state)?);
+        Ok(())
+    }
+
+    fn before_save(&self, saving: &mut Saving<'_>) -> Result<()> {
+        let mut document = saving.job.as_document().clone();
+        saving.change.apply(&mut document);
+        // What cannot be read is named by the validation that follows.
+        let Ok(mut state) = decode_state(self, &document) else {
+            return Ok(());
+        };
+        let before = encode_state(self, &state)?;
+        Concern::before_save(self, saving, &mut state)?;
+        write_changes(saving.change, &before, encode_state(self, &state)?);
+        Ok(())
+    }
+
+    fn conclude(&self, conclusion: &mut Conclusion<'_>) -> Result<()> {
+        let mut state = decode_state(self, &conclusion.current())?;
+        let before = encode_state(self, &state)?;
+        Concern::conclude(self, conclusion, &mut state)?;
+        write_changes(conclusion.change, &before, encode_state(self, &state)?);
         Ok(())
     }
 

@@ -18,7 +18,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     change::{Change, Guard, Patch, Refusal, Settled},
     claim::Claim,
+    clock::{Clock as _, SystemClock},
     concern::{Concern, decode_state, encode_state},
+    conclusion::put_successors,
     definition::{Definition, LogLevel},
     document::JobDocument,
     encoding,
@@ -26,7 +28,9 @@ use crate::{
     failure::{JobError, JobResult},
     job::Job,
     name,
+    restart::next_instance,
     store::Store,
+    successor::{create_successors, successor_id},
     trace::Trace,
 };
 
@@ -326,6 +330,69 @@ impl JobContext {
                 reason: "its unique key is in use".into(),
                 existing: *existing,
             }),
+        }
+    }
+
+    /// Writes `change` now, under the claim, and creates `successors` because of it: exactly once,
+    /// also when the process dies in between. For concerns that go on before `perform` does.
+    ///
+    /// Without a store (`perform_now`) nothing is written.
+    ///
+    /// # Errors
+    /// [`Error::ClaimLost`] when the job is no longer this worker's: nothing was written. After any
+    /// other error the code should hand the claim back.
+    pub async fn go_on_with(&self, successors: Vec<JobDocument>, mut change: Change) -> Result<()> {
+        let (Some(store), Some(claim)) = (self.store(), self.inner.claim.clone()) else {
+            return Ok(());
+        };
+        let written = change.clone();
+        put_successors(&mut change, self.document(), successors);
+        let (id, guard) = (self.id(), Guard::claimed(claim));
+        let settled = store.settle(vec![Patch { id, guard, change }]).await?;
+        if settled.first() != Some(&Settled::Accepted) {
+            self.cancel(Cancelled::ClaimLost);
+            return Err(Error::ClaimLost { id });
+        }
+        self.note(written);
+        create_successors(&**store, id).await
+    }
+
+    /// What has been written is written once more with the outcome, so that whoever asks for a state
+    /// sees it.
+    fn note(&self, written: Change) {
+        let mut change = self.inner.change.lock();
+        for (field, value) in written.set {
+            change.put(field, value);
+        }
+        for field in written.unset {
+            change.take(field);
+        }
+    }
+
+    /// A new instance of the job, with the fields that are copied on restart as they stand in the
+    /// document, and with `overrides`; `None` when the job has expired. Nothing is stored: see
+    /// [`go_on_with`](Self::go_on_with).
+    ///
+    /// # Errors
+    /// Those of a new job whose concerns' states do not fit.
+    pub fn restarted(&self, overrides: &Document) -> Result<Option<JobDocument>> {
+        let now = match self.store() {
+            Some(store) => store.now(),
+            None => SystemClock.now(),
+        };
+        let mut document = self.document().as_document().clone();
+        self.inner.change.lock().apply(&mut document);
+        let id = successor_id(self.id(), now, 0);
+        next_instance(self.definition(), &document, id, now, overrides)
+    }
+
+    /// Creates successors that an earlier claim on the job has left uncreated.
+    pub(crate) async fn finish_successors(&self) -> Result<()> {
+        match self.store() {
+            Some(store) if self.document().get(name::SUCCESSORS).is_some() => {
+                create_successors(&**store, self.id()).await
+            }
+            _ => Ok(()),
         }
     }
 

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch},
+    conclusion::Saving,
+    definition::Definition,
     document::JobDocument,
     error::{Error, Result, ValidationFailed},
     field::{FieldType, ScalarType},
@@ -165,7 +167,10 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
     check_level(&change)?;
     let mut after = job.as_document().clone();
     change.apply(&mut after);
-    let after = JobDocument::new(after)?;
+    let mut after = JobDocument::new(after)?;
+    if let Some(definition) = kinds.definition(job.kind()) {
+        after = saved(definition, job, after, &mut change, now)?;
+    }
     if let Some(handler) = kinds.handler(job.kind()) {
         handler.check(&after)?;
     } else {
@@ -191,6 +196,45 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
         transition::mark(&mut change, run_at, hold, now);
     }
     Ok(change)
+}
+
+/// The edited job with what its concerns add, and the unique keys that it has now.
+fn saved(
+    definition: &Definition,
+    job: &JobDocument,
+    mut after: JobDocument,
+    change: &mut Change,
+    now: Timestamp,
+) -> Result<JobDocument> {
+    for concern in definition.concerns {
+        let mut added = Change::new();
+        concern.before_save(&mut Saving {
+            definition,
+            before: Some(job),
+            job: &after,
+            now,
+            change: &mut added,
+        })?;
+        if let (Ok(before), Ok(new)) = (concern.unique_key(job), concern.unique_key(&after))
+            && before != new
+        {
+            if let Some(old) = before {
+                added.take(old.scope.field());
+            }
+            if let Some(new) = new {
+                added.put(new.scope.field(), new.key);
+                added.put(name::UNIQUE_REASON, new.reason);
+            }
+        }
+        let mut document = after.into_document();
+        added.apply(&mut document);
+        after = JobDocument::new(document)?;
+        for (field, value) in added.set {
+            change.put(field, value);
+        }
+        added.unset.into_iter().for_each(|field| change.take(field));
+    }
+    Ok(after)
 }
 
 fn check_level(change: &Change) -> Result<()> {

@@ -4,7 +4,7 @@ use std::{any::type_name, backtrace::Backtrace, fmt, time::Duration};
 
 use crate::{
     context::Cancelled,
-    error::{BoxError, chain},
+    error::{BoxError, Error, chain},
 };
 
 /// What `perform` returns. `?` works with every error, and with plain text.
@@ -137,6 +137,11 @@ impl JobError {
             wish: Wish::Discard,
             ..self
         }
+    }
+
+    /// What a concern returns that could not make the job begin: the claim is handed back.
+    pub fn handed_back(error: &Error) -> Self {
+        Self::new(Wish::HandBack, JobFailure::message(error.chain()))
     }
 
     /// What a job returns that stops because it was told to: its claim is handed back, or after a

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch, Refusal},
+    conclusion::{conclude, put_successors},
     context::payload_changes,
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -21,6 +22,7 @@ use crate::{
     release::places,
     state::{State, Transition, sources},
     store::Store,
+    successor::create_successors,
     transition,
 };
 
@@ -294,11 +296,15 @@ pub async fn steer(
             claim: None,
             matching: None,
         };
+        let has_successors = change.set.contains_key(name::SUCCESSORS);
         match store.update(Patch { id, guard, change }).await? {
             Ok(after) => {
                 tracing::info!(%id, kind = after.kind(), %transition, from = %job.state(), "steered");
                 if job.state() == State::Running {
                     give_places_on(store, &job).await;
+                }
+                if has_successors {
+                    follow(store, id).await;
                 }
                 for concern in concerns
                     .iter()
@@ -327,6 +333,13 @@ pub(crate) async fn give_places_on(store: &Store, job: &JobDocument) {
             let error = error.chain();
             tracing::warn!(key, error, "cannot give places on: the sweep will");
         }
+    }
+}
+
+/// Creates the successors of a job that was steered, or leaves it to the servers' sweep.
+pub(crate) async fn follow(store: &Store, id: ObjectId) {
+    if let Err(error) = create_successors(&**store, id).await {
+        tracing::warn!(%id, error = error.chain(), "cannot create successors: a server will");
     }
 }
 
@@ -371,6 +384,18 @@ pub(crate) fn steered(
         .unwrap_or_default()
     {
         concern.before_transition(transition, job, &mut change)?;
+    }
+    if let Some(definition) = definition {
+        let mut successors = Vec::new();
+        conclude(
+            definition,
+            job,
+            transition,
+            now,
+            &mut successors,
+            &mut change,
+        )?;
+        put_successors(&mut change, job, successors);
     }
     Ok(change)
 }

@@ -12,6 +12,7 @@ mod change;
 mod claim;
 mod clock;
 mod concern;
+mod conclusion;
 mod context;
 pub mod control;
 mod cron;
@@ -46,6 +47,7 @@ mod rate_limit;
 mod recovery;
 mod registry;
 mod release;
+mod restart;
 mod server;
 mod settlement;
 mod singleton;
@@ -70,8 +72,9 @@ pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
+pub use conclusion::{Conclusion, Saving};
 pub use context::{Cancelled, JobContext, Shared, Validity};
-pub use cron::{Schedule, ScheduleError};
+pub use cron::{Cron, CronState, Misfire, Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
@@ -110,6 +113,7 @@ pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry, limits_of};
 pub use release::{places, release_dependents, release_due, release_free_places, set_limit};
+pub use restart::{Restart, RestartState};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -121,7 +125,7 @@ pub use storage::{EventStore, InspectStore, JobStore, LimitStore, ServerStore, S
 pub use store::{AsStore, Store};
 pub use stored_limit::{Rate, StoredLimit, change_limit, start_in_time};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
-pub use successor::{create_successors, recover_successors};
+pub use successor::{create_successors, recover_successors, successor_id};
 pub use throttle::{Throttle, ThrottleState, throttle_group_key, throttle_key};
 pub use trace::{Propagator, Trace, propagate_traces};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
@@ -134,6 +138,7 @@ pub mod __private {
     pub use crate::{
         callbacks::{NoCallbacks, OwnCallbacks, PerformCallbacks},
         concern::ErasedConcern,
+        cron::{Cron, Misfire, Schedule},
         definition::{Definition, LogLevel, LostClaim},
         depends_on::DependsOn,
         encoding::default_value,
@@ -143,6 +148,7 @@ pub mod __private {
         processing_window::ProcessingWindow,
         rate_limit::RateLimit,
         registry::Registration,
+        restart::Restart,
         singleton::Singleton,
         throttle::Throttle,
     };

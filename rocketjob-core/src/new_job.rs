@@ -10,7 +10,8 @@ use tracing::{Instrument as _, Span, field};
 use crate::{
     change::{Change, Insertion},
     clock::{Clock, IdSource, SystemClock, later},
-    concern::{Concern, UniqueScope, encode_state},
+    concern::{Concern, encode_state},
+    conclusion::Saving,
     context::{JobContext, Shared},
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -190,14 +191,9 @@ impl<T: Job> NewJob<T> {
             document.insert(name::TRACE, trace);
         }
         document.extend(self.envelope.clone());
-        // `None` is absent in a new document.
-        let document: Document = document
-            .into_iter()
-            .filter(|(_, value)| *value != Bson::Null)
-            .collect();
-        let job = JobDocument::new(document)?;
+        let job = before_save(definition, document, now)?;
         validate(&self.job, &job, self.problems.clone())?;
-        marked(T::DEFINITION, job, now)
+        marked(definition, job, now)
     }
 
     /// Stores the job.
@@ -287,17 +283,45 @@ impl<T: Job> NewJob<T> {
     }
 }
 
+/// A new document with what the concerns add to it.
+fn before_save(definition: &Definition, document: Document, now: Timestamp) -> Result<JobDocument> {
+    let mut job = JobDocument::new(document)?;
+    for concern in definition.concerns {
+        let mut change = Change::new();
+        concern.before_save(&mut Saving {
+            definition,
+            before: None,
+            job: &job,
+            now,
+            change: &mut change,
+        })?;
+        if !change.is_empty() {
+            let mut document = job.into_document();
+            change.apply(&mut document);
+            job = JobDocument::new(document)?;
+        }
+    }
+    // `None` is absent in a new document.
+    let document = job.into_document().into_iter();
+    JobDocument::new(document.filter(|(_, value)| *value != Bson::Null).collect())
+}
+
+/// The document of a new job, with what its concerns add and its marks.
+pub(crate) fn completed_document(
+    definition: &Definition,
+    document: Document,
+    now: Timestamp,
+) -> Result<JobDocument> {
+    marked(definition, before_save(definition, document, now)?, now)
+}
+
 /// Adds the marks of a new job: its unique keys, ready or held.
 fn marked(definition: &Definition, job: JobDocument, now: Timestamp) -> Result<JobDocument> {
     let mut hold = None;
     let mut change = Change::new();
     for concern in definition.concerns {
         if let Some(unique) = concern.unique_key(&job)? {
-            let field = match unique.scope {
-                UniqueScope::Active => name::UNIQUE_KEY,
-                UniqueScope::Unfinished => name::UNFINISHED_KEY,
-            };
-            change.put(field, unique.key);
+            change.put(unique.scope.field(), unique.key);
             change.put(name::UNIQUE_REASON, unique.reason);
         }
         hold = hold.or(concern.hold(&job, now)?);

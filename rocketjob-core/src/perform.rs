@@ -72,7 +72,8 @@ pub struct Performed {
 }
 
 impl Performed {
-    fn failed(error: JobError, context: &JobContext) -> Self {
+    /// What came of a job that was not performed to its end: of its own fields nothing is written.
+    pub fn failed(error: JobError, context: &JobContext) -> Self {
         Self {
             result: Err(error),
             change: context.changes(None),
@@ -146,6 +147,9 @@ impl<T: Perform> Handler for KindHandler<T> {
 
     fn perform<'a>(&'a self, context: &'a JobContext) -> LocalBoxFuture<'a, Performed> {
         async move {
+            if let Err(error) = context.finish_successors().await {
+                return Performed::failed(JobError::handed_back(&error), context);
+            }
             let decoded =
                 catching(async { decode::<T>(T::DEFINITION, context.document().as_document()) })
                     .await;

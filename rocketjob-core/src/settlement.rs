@@ -1,12 +1,13 @@
 //! What follows on a claim: the outcome of `perform`, what concerns make of it, what is written.
 
-use bson::{Bson, Document};
+use bson::Document;
 use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch},
     claim::Claim,
     clock::later,
+    conclusion::{conclude, put_successors},
     definition::Definition,
     document::JobDocument,
     error::Result,
@@ -158,6 +159,16 @@ impl<'a> Settlement<'a> {
                 run_at: due.unwrap_or(*run_at),
             };
         }
+        if self.outcome != Outcome::Expire {
+            conclude(
+                definition,
+                self.job,
+                self.outcome.transition(),
+                self.now,
+                &mut self.successors,
+                &mut self.change,
+            )?;
+        }
         Ok(self.render(claim))
     }
 
@@ -188,13 +199,7 @@ impl<'a> Settlement<'a> {
             Outcome::HandBack => transition::requeue(&mut change, job, now),
             Outcome::Expire => change = Change::delete(),
         }
-        if !successors.is_empty() && !change.delete {
-            let documents: Vec<_> = successors
-                .into_iter()
-                .map(|job| Bson::Document(job.into_document()))
-                .collect();
-            change.put(name::SUCCESSORS, documents);
-        }
+        put_successors(&mut change, job, successors);
         Settling {
             patch: Patch {
                 id: job.id(),

@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     failure::JobFailure,
     filter::{Cursor, Filter, Query},
-    handle::{run_now, steer, steered},
+    handle::{follow, run_now, steer, steered},
     kinds::Kinds,
     name,
     new_job::unique_reason,
@@ -280,6 +280,9 @@ async fn settle(
         match settled {
             Settled::Accepted => {
                 steered.done += 1;
+                if patch.change.set.contains_key(name::SUCCESSORS) {
+                    follow(store, patch.id).await;
+                }
                 tell(kinds, job, &patch.change, act).await;
             }
             Settled::Refused(Refusal::NotFound) => {}

@@ -4,7 +4,10 @@
 //! removed from it. A crash in between leaves them there, and any server goes on: creating a job
 //! whose id exists does nothing. So a chain neither breaks nor forks, without a transaction.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use bson::{Bson, oid::ObjectId};
+use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch},
@@ -15,6 +18,18 @@ use crate::{
     state::State,
     storage::Storage,
 };
+
+/// The id of a successor of the job `of` that is made at the store's time `now`, behind `earlier`
+/// others: the same for whoever makes it.
+pub fn successor_id(of: ObjectId, now: Timestamp, earlier: usize) -> ObjectId {
+    let mut hasher = DefaultHasher::new();
+    (of.bytes(), now.as_millisecond(), earlier).hash(&mut hasher);
+    let seconds = u32::try_from(now.as_second()).unwrap_or(u32::MAX);
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&seconds.to_be_bytes());
+    bytes[4..].copy_from_slice(&hasher.finish().to_be_bytes());
+    ObjectId::from_bytes(bytes)
+}
 
 /// Creates the successors of the settled job `id`, and removes what then has no purpose: their
 /// copies, and the document of a completed job that is not kept.

@@ -7,8 +7,13 @@ use bson::{Bson, Document};
 use jiff::Timestamp;
 
 use crate::{
-    change::Change, document::JobDocument, encoding::date, failure::JobFailure, name,
-    recovery::is_suspect, state::State,
+    change::Change,
+    document::JobDocument,
+    encoding::{date, timestamp},
+    failure::JobFailure,
+    name,
+    recovery::is_suspect,
+    state::State,
 };
 
 /// `perform` ended well.
@@ -61,7 +66,10 @@ pub(crate) fn requeue(change: &mut Change, job: &JobDocument, now: Timestamp) {
     clear(change, job, name::WORKER_NAME);
     let is_suspect = is_suspect(job) || change.set.contains_key(name::LOST_CLAIMS);
     let hold = is_suspect.then(|| name::HOLD_SUSPECT.to_owned());
-    mark(change, job.run_at(), hold, now);
+    // A concern may have put it off.
+    let put_off = change.set.get_datetime(name::RUN_AT).ok().copied();
+    let run_at = put_off.and_then(timestamp).or_else(|| job.run_at());
+    mark(change, run_at, hold, now);
 }
 
 /// A failed job waits again.

@@ -6,8 +6,9 @@ use proc_macro2::Ident;
 use syn::{Data, Fields, LitStr};
 
 use crate::{
-    attr::{Field, Job},
+    attr::{Concern, Field, Job},
     envelope,
+    expand::is_option,
     problems::Problems,
 };
 
@@ -45,6 +46,7 @@ pub(crate) fn check(job: &Job<'_>, problems: &mut Problems) {
         check_field(field, problems);
     }
     check_stored_names(job, problems);
+    check_instances(job, problems);
 }
 
 fn check_shape(job: &Job<'_>, problems: &mut Problems) {
@@ -187,6 +189,46 @@ fn check_field(field: &Field<'_>, problems: &mut Problems) {
             alias.value()
         );
         problems.add(&default.name, message);
+    }
+}
+
+/// A job that makes its next instance leaves no field of it without a value, and makes one only.
+fn check_instances(job: &Job<'_>, problems: &mut Problems) {
+    let makers = job
+        .options
+        .concerns
+        .iter()
+        .filter_map(|concern| match concern {
+            Concern::BuiltIn(name, _) if name == "cron" || name == "restart" => Some(name),
+            Concern::BuiltIn(..) | Concern::Custom(_) => None,
+        });
+    let makers: Vec<_> = makers.collect();
+    let [first, rest @ ..] = makers.as_slice() else {
+        return;
+    };
+    for other in rest {
+        problems.add(
+            other,
+            format!("`{first}` and `{other}` would each make a next instance: keep one of them"),
+        );
+    }
+    for field in &job.fields {
+        let Field {
+            ident,
+            options,
+            stored,
+            ..
+        } = field;
+        let has_value = options.copy_on_restart
+            || options.default.is_some()
+            || stored.defaulted
+            || is_option(field.ty);
+        if stored.is_stored() && !has_value {
+            problems.add(
+                ident,
+                format!("the next instance that `{first}` makes would have no `{ident}`: mark it `#[field(copy_on_restart)]`, give it a default with `#[field(default)]`, or make it an `Option`"),
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{item::Item, limit, problems::Problems, value};
+use crate::{cron, item::Item, limit, problems::Problems, value};
 
 /// Makes the expression, whose paths begin at `__rocketjob`, and which may use `__KIND` and the stored
 /// names of the fields as `StoredFields::field`; `None` where something is wrong, or
@@ -15,11 +15,13 @@ pub(crate) type Read = fn(&Item, &mut Problems) -> Option<TokenStream>;
 
 /// Each of them by its name.
 const BUILT_IN: &[(&str, Read)] = &[
-    ("singleton", singleton),
-    ("throttle", limit::throttle),
-    ("rate_limit", limit::rate_limit),
+    ("cron", cron::cron),
     ("depends_on", limit::depends_on),
     ("processing_window", limit::processing_window),
+    ("rate_limit", limit::rate_limit),
+    ("restart", cron::restart),
+    ("singleton", singleton),
+    ("throttle", limit::throttle),
 ];
 
 /// How the attribute of this name is read, and the name as it stands here.

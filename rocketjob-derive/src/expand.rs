@@ -243,7 +243,8 @@ fn option(value: Option<impl quote::ToTokens>) -> TokenStream {
     )
 }
 
-fn is_option(ty: &Type) -> bool {
+/// Whether the type is an `Option`, as far as its name tells.
+pub(crate) fn is_option(ty: &Type) -> bool {
     match ty {
         Type::Path(path) => path.path.segments.last().is_some_and(|last| {
             last.ident == "Option" && matches!(last.arguments, PathArguments::AngleBracketed(_))

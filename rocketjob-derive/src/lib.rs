@@ -7,6 +7,7 @@
 mod attr;
 mod check;
 mod concern;
+mod cron;
 mod envelope;
 mod expand;
 mod fallback;
@@ -81,17 +82,19 @@ use crate::{attr::Job, problems::Problems};
 ///
 /// # Concerns
 ///
+/// `#[concern(value)]` and the attributes of our own concerns add concerns, in their order; `value`
+/// is a constant expression of a type that implements `Concern`. Where another derive claims one of
+/// these names, write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+///
 /// | attribute | |
 /// |---|---|
-/// | `#[singleton]` | at most one job of the kind is queued or running |
-/// | `#[throttle(running = 25)]` | at most so many run at a time; with `group = "…"` those of a group together, with `by = field` those of each value apart |
-/// | `#[rate_limit(100 per minute)]` | at most so many start in any window: per `second`, `minute`, `hour`, `day` or `"10s"`; with `by = field` for each value |
+/// | `#[cron("0 2 * * * America/New_York")]` | instances are performed by a schedule; without one in parentheses, jobs get theirs when they are created. Options behind it: `singleton = false`, `after_start = false`, `misfire = skip`, `run_once` (unless given) or `run_all(n)` |
 /// | `#[depends_on(FirstJob, SecondJob)]` | starts only while none of these kinds runs |
 /// | `#[processing_window(schedule = "30 8 * * *", duration = "10h")]` | starts only in the window that opens at each time of the schedule |
-///
-/// These and `#[concern(value)]` add concerns, in their order; `value` is a constant
-/// expression of a type that implements `Concern`. Where another derive claims one of these names,
-/// write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+/// | `#[rate_limit(100 per minute)]` | at most so many start in any window: per `second`, `minute`, `hour`, `day` or `"10s"`; with `by = field` for each value |
+/// | `#[restart]` | when an instance completes, fails or is aborted, the next one is created |
+/// | `#[singleton]` | at most one job of the kind is queued or running |
+/// | `#[throttle(running = 25)]` | at most so many run at a time; with `group = "…"` those of a group together, with `by = field` those of each value apart |
 ///
 /// # Options of a field
 ///
@@ -116,11 +119,13 @@ use crate::{attr::Job, problems::Problems};
     attributes(
         rocketjob,
         concern,
+        cron,
         depends_on,
         expires_in,
         field,
         processing_window,
         rate_limit,
+        restart,
         singleton,
         throttle,
         timeout

@@ -13,6 +13,8 @@ pub(crate) const JOB_OPTIONS: &[&str] = &[
     "timeout",
     "on_lost_claim",
     "max_lost_claims",
+    "cron",
+    "restart",
     "singleton",
     "throttle",
     "rate_limit",

@@ -17,6 +17,7 @@ pub(crate) struct StoredStruct {
 }
 
 /// What serde's attributes say of a field.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct StoredField {
     /// The stored name.
     pub(crate) name: String,
@@ -28,6 +29,8 @@ pub(crate) struct StoredField {
     pub(crate) aliases: Vec<LitStr>,
     /// Whether the field is neither written nor read.
     pub(crate) skipped: bool,
+    /// Whether serde makes something of a document that lacks the field.
+    pub(crate) defaulted: bool,
     /// Whether the field's own fields stand in its place.
     pub(crate) flattened: bool,
     /// The option by which a function of the user's writes the field.
@@ -97,6 +100,7 @@ impl StoredField {
             split: None,
             aliases: Vec::new(),
             skipped: false,
+            defaulted: container.options.iter().any(|option| option == "default"),
             flattened: false,
             written_by: None,
             converted: false,
@@ -122,6 +126,7 @@ impl StoredField {
                 }
                 "skip_serializing" => skipped.written = true,
                 "skip_deserializing" => skipped.read = true,
+                "default" => stored.defaulted = true,
                 "flatten" => stored.flattened = true,
                 "with" | "serialize_with" => {
                     stored.converted = true;

@@ -201,8 +201,5 @@ fn expire(assignment: Assignment, store: &Store) -> Item {
 /// What counts as the result of code that was dropped since it did not stop.
 fn given_up_on(context: &JobContext) -> Performed {
     let reason = context.cancelled_for().unwrap_or(Cancelled::Shutdown);
-    Performed {
-        result: Err(JobError::stopped(reason)),
-        change: Change::new(),
-    }
+    Performed::failed(JobError::stopped(reason), context)
 }
