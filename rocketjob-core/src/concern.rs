@@ -21,6 +21,7 @@ use crate::{
     field::FieldDefinition,
     settlement::Settlement,
     state::Transition,
+    unique::OnConflict,
 };
 
 /// Among which jobs a unique key is unique.
@@ -97,10 +98,15 @@ pub trait Concern: Debug + Send + Sync + 'static {
         let _ = (job, state, problems);
     }
 
-    /// The unique key of a new job.
+    /// The unique key of a new job. It is made again when somebody edits the job.
     fn unique_key(&self, job: &JobDocument, state: &Self::State) -> Option<UniqueKey> {
         let _ = (job, state);
         None
+    }
+
+    /// What becomes of a new job whose [unique key](Self::unique_key) another job holds.
+    fn on_conflict(&self) -> OnConflict {
+        OnConflict::Reject
     }
 
     /// The limits under which a job runs; asked at each claim.
@@ -126,8 +132,17 @@ pub trait Concern: Debug + Send + Sync + 'static {
         next.run()
     }
 
-    /// Adds to the outcome of a claim before it is written: may turn it into another one, write
-    /// further fields, and create successors. Changes of `state` are written with it.
+    /// Decides how a claim ends: may turn its outcome into another one, as a retry does with a
+    /// failure. All concerns are asked before the first [`settle`](Self::settle), which so sees how
+    /// the claim ends in the end, whatever the order of the attributes. Changes of `state` are
+    /// written with it.
+    fn decide(&self, settlement: &mut Settlement<'_>, state: &mut Self::State) {
+        let _ = (settlement, state);
+    }
+
+    /// Adds to the outcome of a claim before it is written: may write further fields and create
+    /// successors, and turn the outcome into another one for which no other concern need be asked.
+    /// Changes of `state` are written with it.
     fn settle(&self, settlement: &mut Settlement<'_>, state: &mut Self::State) {
         let _ = (settlement, state);
     }
@@ -209,6 +224,7 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
     fn initial_state(&self) -> Result<Document>;
     fn validate(&self, job: &JobDocument, problems: &mut ValidationFailed);
     fn unique_key(&self, job: &JobDocument) -> Result<Option<UniqueKey>>;
+    fn on_conflict(&self) -> OnConflict;
     fn limits(&self, job: &JobDocument) -> Vec<Limit>;
     fn hold(&self, job: &JobDocument, now: Timestamp) -> Result<Option<String>>;
     fn around_perform<'a>(
@@ -216,6 +232,7 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
         job: &'a JobContext,
         next: Next<'a>,
     ) -> LocalBoxFuture<'a, JobResult>;
+    fn decide(&self, settlement: &mut Settlement<'_>) -> Result<()>;
     fn settle(&self, settlement: &mut Settlement<'_>) -> Result<()>;
     fn before_transition(
         &self,
@@ -260,6 +277,10 @@ impl<C: Concern> ErasedConcern for C {
         ))
     }
 
+    fn on_conflict(&self) -> OnConflict {
+        Concern::on_conflict(self)
+    }
+
     fn limits(&self, job: &JobDocument) -> Vec<Limit> {
         match decode_state(self, job.as_document()) {
             Ok(state) => Concern::limits(self, job, &state),
@@ -283,6 +304,14 @@ impl<C: Concern> ErasedConcern for C {
         next: Next<'a>,
     ) -> LocalBoxFuture<'a, JobResult> {
         Concern::around_perform(self, job, next)
+    }
+
+    fn decide(&self, settlement: &mut Settlement<'_>) -> Result<()> {
+        let mut state = decode_state(self, &settlement.current())?;
+        let before = encode_state(self, &state)?;
+        Concern::decide(self, settlement, &mut state);
+        write_changes(&mut settlement.change, &before, encode_state(self, &state)?);
+        Ok(())
     }
 
     fn settle(&self, settlement: &mut Settlement<'_>) -> Result<()> {

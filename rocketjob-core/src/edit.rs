@@ -16,6 +16,7 @@ use crate::{
     state::State,
     store::Store,
     transition,
+    unique::{may_depend_on_fields, move_unique},
 };
 
 /// The states of jobs that may be edited: nobody performs them, and they are not over.
@@ -173,6 +174,10 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
         validate_envelope(&after, &mut problems);
         problems.into_result()?;
     }
+    match kinds.definition(job.kind()) {
+        Some(definition) => move_unique(definition, job, &after, &mut change)?,
+        None => check_unique(job, &change)?,
+    }
     let is_rescheduled = change.set.contains_key(name::RUN_AT) && job.state() == State::Queued;
     if is_rescheduled {
         let run_at = change.set.get(name::RUN_AT).and_then(date_of);
@@ -184,6 +189,20 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
         transition::mark(&mut change, run_at, hold, now);
     }
     Ok(change)
+}
+
+/// Of a kind that is not compiled in, nobody here can tell which fields a unique key is made of.
+fn check_unique(job: &JobDocument, change: &Change) -> Result<()> {
+    let mut problems = ValidationFailed::new();
+    if may_depend_on_fields(job) {
+        for field in change.set.keys().filter(|field| !name::is_envelope(field)) {
+            problems.add(
+                field,
+                "may be part of the job's unique key: edit it with the program that performs the kind",
+            );
+        }
+    }
+    problems.into_result()
 }
 
 fn check_level(change: &Change) -> Result<()> {

@@ -4,15 +4,18 @@ use bson::{Bson, Document, doc};
 use jiff::Timestamp;
 
 use crate::{
+    change::Insertion,
     concern::Concern,
-    definition::{LogLevel, PublishedDefinition},
+    creation::place,
+    definition::{Definition, LogLevel, PublishedDefinition},
     document::JobDocument,
     encoding::date,
     error::{Error, Result, ValidationFailed},
     kinds::Kinds,
     name,
-    new_job::{inserted, validate_envelope},
+    new_job::validate_envelope,
     plain_value::stored,
+    retry::Retry,
     singleton::Singleton,
     state::State,
     store::Store,
@@ -150,8 +153,9 @@ fn published(
     now: Timestamp,
 ) -> Result<JobDocument> {
     let singleton = Singleton;
-    let known = Concern::name(&singleton);
-    if let Some(concern) = definition.concerns.iter().find(|name| *name != known) {
+    let known = [Concern::name(&singleton), Concern::name(&Retry::DEFAULT)];
+    let mut concerns = definition.concerns.iter();
+    if let Some(concern) = concerns.find(|name| !known.contains(&name.as_str())) {
         return Err(Error::configuration(format!(
             "kind `{}` has the concern `{concern}`, which only its own program knows: enqueue it with that program",
             definition.kind
@@ -194,7 +198,7 @@ fn published(
     validate_envelope(&job, &mut problems);
     problems.into_result()?;
     let mut change = crate::change::Change::new();
-    if !definition.concerns.is_empty()
+    if definition.concerns.iter().any(|name| name == known[0])
         && let Some(unique) = Concern::unique_key(&singleton, &job, &crate::concern::NoState {})
     {
         change.put(name::UNIQUE_KEY, unique.key);
@@ -206,7 +210,8 @@ fn published(
     JobDocument::new(document)
 }
 
-/// Creates a job of `kind` from its fields as they stand in JSON, and returns its document.
+/// Creates a job of `kind` from its fields as they stand in JSON, and returns its document; where the
+/// kind is `#[unique]`, it may be that of a job which was there before.
 ///
 /// # Errors
 /// As [`prepare_job`]; [`Error::Existing`] when a job with its unique key is active.
@@ -219,7 +224,13 @@ pub async fn enqueue(
 ) -> Result<JobDocument> {
     let job = prepare_job(store, kinds, kind, fields, options)?;
     let outcomes = store.insert(vec![job.clone()]).await?;
-    inserted(outcomes.first().copied(), &job)?;
+    let outcome = outcomes.first().copied().unwrap_or(Insertion::Inserted);
+    // Of a kind that is not compiled in, whatever stands against its jobs refuses them.
+    const UNKNOWN: Definition = Definition::new("", "");
+    let definition = kinds.definition(kind).unwrap_or(&UNKNOWN);
+    let job = place(store, definition, job, outcome)
+        .await?
+        .into_document();
     tracing::debug!(id = %job.id(), kind = job.kind(), "created");
     Ok(job)
 }

@@ -20,6 +20,7 @@ use crate::{
     state::{State, Transition, sources},
     store::Store,
     transition,
+    unique::move_unique,
 };
 
 /// A stored job. Dereferences to the struct; [`document`](Self::document) has the rest.
@@ -122,7 +123,8 @@ impl<T: Job> JobHandle<T> {
     /// Writes the fields that were changed here, and no others.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a rule is broken, [`Error::NotFound`] when the job is gone.
+    /// [`Error::Invalid`] when a rule is broken, [`Error::NotFound`] when the job is gone,
+    /// [`Error::Existing`] when another job holds the unique key that it would have then.
     pub async fn save(&mut self) -> Result<()> {
         let payload = encode(T::DEFINITION, &self.job)?;
         let mut change = payload_changes(self.document.as_document(), &payload);
@@ -133,6 +135,7 @@ impl<T: Job> JobHandle<T> {
         change.apply(&mut after);
         let after = JobDocument::new(after)?;
         validate(&self.job, &after, ValidationFailed::new())?;
+        move_unique(T::DEFINITION, &self.document, &after, &mut change)?;
         if change.is_empty() {
             return Ok(());
         }

@@ -6,6 +6,7 @@
 //! finds the traits here.
 
 mod action;
+mod backoff;
 mod bell;
 mod change;
 mod claim;
@@ -13,6 +14,7 @@ mod clock;
 mod concern;
 mod context;
 pub mod control;
+mod creation;
 mod definition;
 mod doctor;
 mod document;
@@ -40,6 +42,7 @@ mod perform;
 mod plain_value;
 mod recovery;
 mod registry;
+mod retry;
 mod server;
 mod settlement;
 mod singleton;
@@ -53,15 +56,18 @@ mod subscriber;
 mod successor;
 mod trace;
 mod transition;
+mod unique;
 mod why;
 
 pub use action::{Action, ActionError};
+pub use backoff::{Backoff, jittered};
 pub use bell::{Bell, Bells, News};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
 pub use claim::{Claim, ClaimRequest, ClaimToken, Claimed, Limit, Limits, NoLimits, SetAside};
 pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, later};
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use context::{Cancelled, JobContext, Shared, Validity};
+pub use creation::Created;
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
     PublishedDefinition, PublishedField,
@@ -96,6 +102,10 @@ pub use opening::{Opening, Openings, Taken};
 pub use perform::{Handler, Performed};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry};
+pub use retry::{
+    DEFAULT_RETRY_LIMIT, ErrorClass, FailedAttempt, KEPT_ATTEMPTS, KEPT_MESSAGE, Retry, RetryOn,
+    RetryState,
+};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -108,6 +118,7 @@ pub use store::{AsStore, Store};
 pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription};
 pub use successor::{create_successors, recover_successors};
 pub use trace::{Propagator, Trace, propagate_traces};
+pub use unique::{OnConflict, Unique, UniqueBy};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
@@ -116,13 +127,16 @@ pub mod __private {
     pub use inventory::submit;
 
     pub use crate::{
-        concern::ErasedConcern,
+        backoff::Backoff,
+        concern::{ErasedConcern, UniqueScope},
         definition::{Definition, LogLevel, LostClaim},
         encoding::default_value,
         error::ValidationFailed,
         field::FieldDefinition,
         job::{Job, NoRules, Perform, Probe, Unknown},
         registry::Registration,
+        retry::{ErrorClass, Retry, RetryOn},
         singleton::Singleton,
+        unique::{OnConflict, Unique, UniqueBy, unique_value},
     };
 }

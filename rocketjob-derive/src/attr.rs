@@ -290,6 +290,22 @@ fn our_name(attribute: &Attribute) -> Option<&'static str> {
     ours.then_some(name)
 }
 
+/// The option of this name, as a bare attribute or in `#[rocketjob(…)]`; for rules that go across
+/// attributes.
+pub(crate) fn option_of(attributes: &[Attribute], name: &str) -> Option<Item> {
+    let nested = attributes
+        .iter()
+        .filter(|attribute| attribute.path().is_ident("rocketjob"))
+        .filter_map(|attribute| Item::all_of(attribute).ok())
+        .flatten()
+        .find(|item| item.is(name));
+    nested.or_else(|| {
+        let mut bare = attributes.iter();
+        bare.find(|attribute| our_name(attribute) == Some(name))
+            .and_then(as_item)
+    })
+}
+
 /// Whether `#[rocketjob(…)]` has an option of this name.
 fn is_nested(attributes: &[Attribute], name: &str) -> bool {
     attributes

@@ -9,6 +9,7 @@ use crate::{
     attr::{Field, Job},
     envelope,
     problems::Problems,
+    unique,
 };
 
 /// The longest name of a kind, in bytes: it is part of index keys.
@@ -45,6 +46,7 @@ pub(crate) fn check(job: &Job<'_>, problems: &mut Problems) {
         check_field(field, problems);
     }
     check_stored_names(job, problems);
+    unique::check(job, problems);
 }
 
 fn check_shape(job: &Job<'_>, problems: &mut Problems) {

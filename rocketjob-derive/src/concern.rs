@@ -6,14 +6,18 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{item::Item, problems::Problems, value};
+use crate::{item::Item, problems::Problems, retry::retry, unique::unique, value};
 
 /// Makes the expression, whose paths begin at `__rocketjob`; `None` where something is wrong, or
 /// where the attribute says that the concern is not wanted.
 pub(crate) type Read = fn(&Item, &mut Problems) -> Option<TokenStream>;
 
 /// Each of them by its name.
-const BUILT_IN: &[(&str, Read)] = &[("singleton", singleton)];
+const BUILT_IN: &[(&str, Read)] = &[
+    ("singleton", singleton),
+    ("retry", retry),
+    ("unique", unique),
+];
 
 /// How the attribute of this name is read, and the name as it stands here.
 pub(crate) fn built_in(name: &str) -> Option<(&'static str, Read)> {

@@ -12,8 +12,10 @@ mod expand;
 mod fallback;
 mod item;
 mod problems;
+mod retry;
 mod spelling;
 mod stored;
+mod unique;
 mod value;
 
 use proc_macro2::TokenStream;
@@ -80,9 +82,32 @@ use crate::{attr::Job, problems::Problems};
 ///
 /// # Concerns
 ///
-/// `#[singleton]` and `#[concern(value)]` add concerns, in their order; `value` is a constant
-/// expression of a type that implements `Concern`. Where another derive claims one of these names,
+/// | | |
+/// |---|---|
+/// | `#[singleton]` | at most one job of the kind is queued or running |
+/// | `#[retry]`, `#[retry(limit = 5, backoff = exponential, …)]` | a job that failed is tried again; see `Retry`, and below |
+/// | `#[unique(by = […], …)]` | of jobs of the kind that are alike, one at a time; see `Unique`, and below |
+/// | `#[concern(value)]` | one of your own: a constant expression of a type that implements `Concern` |
+///
+/// They are added in their order. Where another derive claims one of these names,
 /// write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+///
+/// | `#[retry(…)]` | |
+/// |---|---|
+/// | `limit = 5` | how often a job is tried again; 25 unless given |
+/// | `backoff = polynomial` | how the waits grow: `polynomial`, `exponential`, `fixed`, or the path of a function `fn(u32, &JobFailure) -> Duration` |
+/// | `delay = "30s"` | the first wait; 5 seconds unless given |
+/// | `factor = 3` | with `exponential`: by how much each wait is longer than the one before; 2 unless given |
+/// | `max = "1d"` | the longest wait |
+/// | `jitter = 0.2` | by which share of itself a wait may be longer |
+/// | `only(MyError, "Timeout")`, `except(…)` | after which errors, by type or by name |
+///
+/// | `#[unique(…)]` | |
+/// |---|---|
+/// | `by = [customer, "address.city"]` | the stored fields that make two jobs alike, dotted into nested documents |
+/// | `by = path::to::function` | in place of fields: a function of the job, whose value `serde` can store; `None` for a job that is like no other |
+/// | `states = [queued, running]` | while which states a job counts; or `[queued, running, paused, failed]` |
+/// | `on_conflict = reject` | what becomes of a second job: `reject`, unless given, `return_existing` or `replace` |
 ///
 /// # Options of a field
 ///
@@ -104,7 +129,9 @@ use crate::{attr::Job, problems::Problems};
 /// `try_from` and `into`.
 #[proc_macro_derive(
     RocketJob,
-    attributes(rocketjob, field, concern, expires_in, singleton, timeout)
+    attributes(
+        rocketjob, field, concern, expires_in, retry, singleton, timeout, unique
+    )
 )]
 pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {
     let input = parse_macro_input!(input as DeriveInput);

@@ -14,6 +14,8 @@ pub(crate) const JOB_OPTIONS: &[&str] = &[
     "on_lost_claim",
     "max_lost_claims",
     "singleton",
+    "retry",
+    "unique",
     "concern",
     "crate",
 ];
