@@ -6,6 +6,8 @@ mod connect;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "jobs")]
+pub use rocketjob_jobs as jobs;
 #[cfg(feature = "metrics")]
 pub use rocketjob_metrics as metrics;
 #[cfg(feature = "mongo")]

@@ -10,7 +10,10 @@ use crate::attr::{Concern, DefaultValue, Field, Job};
 pub(crate) fn job(job: &Job<'_>) -> TokenStream {
     let name = self_type(job);
     let definition = definition(job);
-    let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
+    let registration = (!job.options.unregistered).then(|| {
+        let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
+        quote!(__rocketjob::submit! { #registration })
+    });
     let body = quote! {
         // In scope for types without rules or stored form, for which `Probe` has nothing itself.
         use __rocketjob::{NoRules as _, Unknown as _};
@@ -24,7 +27,7 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
             }
         }
 
-        __rocketjob::submit! { #registration }
+        #registration
     };
     in_const(job, &body)
 }
