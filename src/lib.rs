@@ -3,6 +3,7 @@
 #[cfg(feature = "cli")]
 mod command_line;
 mod connect;
+pub mod guide;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;

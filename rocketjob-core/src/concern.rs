@@ -14,6 +14,7 @@ use crate::{
     change::Change,
     claim::Limit,
     context::JobContext,
+    definition::Definition,
     document::JobDocument,
     encoding,
     error::{Error, Result, ValidationFailed},
@@ -342,6 +343,20 @@ impl<C: Concern> ErasedConcern for C {
     async fn after_transition(&self, transition: Transition, job: &JobDocument) {
         Concern::after_transition(self, transition, job).await;
     }
+}
+
+/// The concern of type `C` of a kind.
+pub(crate) fn concern_of<C: Concern>(definition: &Definition) -> Result<&'static C> {
+    let mut concerns = definition.concerns.iter();
+    concerns
+        .find_map(|concern| concern.as_any().downcast_ref())
+        .ok_or_else(|| {
+            Error::configuration(format!(
+                "kind `{}` has no concern `{}`",
+                definition.kind,
+                std::any::type_name::<C>()
+            ))
+        })
 }
 
 /// Reads a concern's state from a job's document.

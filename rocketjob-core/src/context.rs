@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     change::{Change, Guard, Patch, Refusal, Settled},
     claim::Claim,
-    concern::{Concern, decode_state, encode_state},
+    concern::{Concern, concern_of, decode_state, encode_state},
     definition::{Definition, LogLevel},
     document::JobDocument,
     encoding,
@@ -354,16 +354,7 @@ impl JobContext {
     }
 
     fn find_concern<C: Concern>(&self) -> Result<&'static C> {
-        let mut concerns = self.inner.definition.concerns.iter();
-        concerns
-            .find_map(|concern| concern.as_any().downcast_ref())
-            .ok_or_else(|| {
-                Error::configuration(format!(
-                    "kind `{}` has no concern `{}`",
-                    self.inner.definition.kind,
-                    type_name::<C>()
-                ))
-            })
+        concern_of(self.inner.definition)
     }
 
     /// The fields of `payload` that differ from what the store has.

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch, Refusal},
+    concern::{Concern, concern_of, decode_state},
     context::payload_changes,
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -92,6 +93,15 @@ impl<T: Job> JobHandle<T> {
     /// The struct, given away.
     pub fn into_job(self) -> T {
         self.job
+    }
+
+    /// The state that the concern `C` keeps on the job, such as the failed attempts that
+    /// [`Retry`](crate::Retry) notes.
+    ///
+    /// # Errors
+    /// When the kind has no such concern, or the document's fields do not fit.
+    pub fn concern<C: Concern>(&self) -> Result<C::State> {
+        decode_state(concern_of::<C>(T::DEFINITION)?, self.document.as_document())
     }
 
     /// Changes the priority, 1 to 100; [`save`](Self::save) writes it.

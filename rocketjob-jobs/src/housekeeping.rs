@@ -6,10 +6,11 @@ use bson::{Bson, oid::ObjectId};
 use jiff::{SignedDuration, Timestamp};
 use rocketjob_core::{
     Cursor, Filter, JobContext, JobDocument, JobResult, Perform, Query, State, Store,
-    ValidationFailed, date, name,
+    date, name,
 };
 use rocketjob_derive::RocketJob;
 use serde::{Deserialize, Serialize};
+use validator::Validate;
 
 /// How many jobs are read and deleted together. An interruption waits for no more.
 const BATCH: usize = 500;
@@ -28,7 +29,7 @@ const DAY: i64 = 24 * 60 * 60;
 /// It goes through the old jobs in batches, in the order of their ids, and looks at no job that was
 /// created later than it deletes. It may be interrupted at any time: the next run goes on. How many
 /// jobs it has deleted, by state, is in `deleted`.
-#[derive(RocketJob, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[derive(RocketJob, Serialize, Deserialize, Validate, Debug, Clone, PartialEq)]
 #[rocketjob(crate = "rocketjob_core", unregistered)]
 #[rocketjob(kind = "RocketJob::Jobs::HousekeepingJob", priority = 25)]
 #[rocketjob(description = "Deletes jobs that ended long ago")]
@@ -36,18 +37,23 @@ const DAY: i64 = 24 * 60 * 60;
 pub struct HousekeepingJob {
     /// Seconds until an aborted job is deleted; a week unless set.
     #[field(user_editable, copy_on_restart)]
+    #[validate(range(min = 0, message = "is a number of seconds, 0 or more"))]
     pub aborted_retention: Option<i64>,
     /// Seconds until a completed job is deleted; a week unless set.
     #[field(user_editable, copy_on_restart)]
+    #[validate(range(min = 0, message = "is a number of seconds, 0 or more"))]
     pub completed_retention: Option<i64>,
     /// Seconds until a failed job is deleted; two weeks unless set.
     #[field(user_editable, copy_on_restart)]
+    #[validate(range(min = 0, message = "is a number of seconds, 0 or more"))]
     pub failed_retention: Option<i64>,
     /// Seconds until a paused job is deleted; never unless set.
     #[field(user_editable, copy_on_restart)]
+    #[validate(range(min = 0, message = "is a number of seconds, 0 or more"))]
     pub paused_retention: Option<i64>,
     /// Seconds until a queued job is deleted; never unless set.
     #[field(user_editable, copy_on_restart)]
+    #[validate(range(min = 0, message = "is a number of seconds, 0 or more"))]
     pub queued_retention: Option<i64>,
     /// Read by servers of the original alone: ours end the claims of dead servers all the time.
     #[field(user_editable, copy_on_restart)]
@@ -81,17 +87,6 @@ impl HousekeepingJob {
             (State::Paused, self.paused_retention),
             (State::Queued, self.queued_retention),
         ]
-    }
-
-    fn check(&self) -> JobResult {
-        let mut problems = ValidationFailed::new();
-        for (state, retention) in self.retentions() {
-            if let Some(seconds) = retention.filter(|seconds| *seconds < 0) {
-                let message = format!("is a number of seconds, 0 or more, and not {seconds}");
-                problems.add(format!("{state}_retention"), message);
-            }
-        }
-        Ok(problems.into_result()?)
     }
 
     /// Deletes the jobs in `state` that are over since `seconds`.
@@ -136,7 +131,6 @@ impl HousekeepingJob {
 
 impl Perform for HousekeepingJob {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
-        self.check()?;
         let store = job
             .store()
             .ok_or("there is no store to clean: enqueue the job in place of `perform_now`")?

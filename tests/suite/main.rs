@@ -18,6 +18,8 @@ mod encoding;
 mod event;
 mod fault;
 mod hazard;
+#[cfg(feature = "jobs")]
+mod housekeeping;
 mod import;
 #[path = "../../examples/hazard/job.rs"]
 #[expect(
@@ -37,6 +39,7 @@ mod order;
 mod process;
 mod query;
 mod quick_start;
+mod retry;
 mod runtime;
 mod singleton;
 mod steering;
@@ -44,4 +47,5 @@ mod stores;
 mod supervision;
 mod trace;
 mod transaction;
+mod unique;
 mod why;
