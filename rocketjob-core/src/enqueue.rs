@@ -210,6 +210,9 @@ fn published(
     JobDocument::new(document)
 }
 
+/// Of a kind that is not compiled in, whatever stands against its jobs refuses them.
+const UNKNOWN: Definition = Definition::new("", "");
+
 /// Creates a job of `kind` from its fields as they stand in JSON, and returns its document; where the
 /// kind is `#[unique]`, it may be that of a job which was there before.
 ///
@@ -225,8 +228,6 @@ pub async fn enqueue(
     let job = prepare_job(store, kinds, kind, fields, options)?;
     let outcomes = store.insert(vec![job.clone()]).await?;
     let outcome = outcomes.first().copied().unwrap_or(Insertion::Inserted);
-    // Of a kind that is not compiled in, whatever stands against its jobs refuses them.
-    const UNKNOWN: Definition = Definition::new("", "");
     let definition = kinds.definition(kind).unwrap_or(&UNKNOWN);
     let job = place(store, definition, job, outcome)
         .await?

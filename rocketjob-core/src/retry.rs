@@ -281,10 +281,6 @@ mod stored_time {
 
     use crate::encoding::timestamp;
 
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "the signature that serde asks for"
-    )]
     pub(super) fn serialize<S: Serializer>(time: &Timestamp, to: S) -> Result<S::Ok, S::Error> {
         DateTime::from_millis(time.as_millisecond()).serialize(to)
     }

@@ -52,12 +52,11 @@ pub(crate) fn unique(item: &Item, problems: &mut Problems) -> Option<TokenStream
         sound &= !again && OPTIONS.contains(&name.as_str());
     }
     let find = |name| items.iter().find(|item| item.is(name));
-    let by = match find("by") {
-        Some(by) => by_of(by, problems),
-        None => {
-            problems.add(&item.name, FORM);
-            None
-        }
+    let by = if let Some(by) = find("by") {
+        by_of(by, problems)
+    } else {
+        problems.add(&item.name, FORM);
+        None
     };
     let scope = find("states").map_or_else(
         || Some(quote!(Active)),

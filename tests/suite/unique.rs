@@ -341,9 +341,9 @@ on_every_store! {
         let inserted = replaced.iter().filter(|created| matches!(created, Created::Inserted(_)));
         assert_eq!(inserted.count(), 1);
         assert!(!replaced.iter().any(|created| matches!(created, Created::Existing(_))));
-        for count in [Refusing::query(store).count(), Keeping::query(store).count(), Replacing::query(store).count()] {
-            assert_eq!(count.await.unwrap(), 1);
-        }
+        assert_eq!(Refusing::query(store).count().await.unwrap(), 1);
+        assert_eq!(Keeping::query(store).count().await.unwrap(), 1);
+        assert_eq!(Replacing::query(store).count().await.unwrap(), 1);
     }
 }
 
