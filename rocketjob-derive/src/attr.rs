@@ -138,7 +138,7 @@ impl JobOptions {
                     };
                     // Whoever wrote ours in full has another derive that claims the bare name.
                     let is_plain = matches!(item.value, Value::None);
-                    if name != "concern" && !is_plain && is_nested(attributes, name) {
+                    if name != "concern" && !is_plain && nested(attributes, name).is_some() {
                         continue;
                     }
                     options.add(&item, &mut seen, problems);
@@ -295,27 +295,21 @@ fn our_name(attribute: &Attribute) -> Option<&'static str> {
 /// The option of this name, as a bare attribute or in `#[rocketjob(…)]`; for rules that go across
 /// attributes.
 pub(crate) fn option_of(attributes: &[Attribute], name: &str) -> Option<Item> {
-    let nested = attributes
-        .iter()
-        .filter(|attribute| attribute.path().is_ident("rocketjob"))
-        .filter_map(|attribute| Item::all_of(attribute).ok())
-        .flatten()
-        .find(|item| item.is(name));
-    nested.or_else(|| {
+    nested(attributes, name).or_else(|| {
         let mut bare = attributes.iter();
         bare.find(|attribute| our_name(attribute) == Some(name))
             .and_then(as_item)
     })
 }
 
-/// Whether `#[rocketjob(…)]` has an option of this name.
-fn is_nested(attributes: &[Attribute], name: &str) -> bool {
+/// The option of this name in `#[rocketjob(…)]`.
+fn nested(attributes: &[Attribute], name: &str) -> Option<Item> {
     attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("rocketjob"))
         .filter_map(|attribute| Item::all_of(attribute).ok())
         .flatten()
-        .any(|item| item.is(name))
+        .find(|item| item.is(name))
 }
 
 fn begins_with_option(tokens: &TokenStream) -> bool {

@@ -5,8 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use bson::{Bson, oid::ObjectId};
 use jiff::{SignedDuration, Timestamp};
 use rocketjob_core::{
-    Cursor, Filter, JobContext, JobDocument, JobResult, Perform, Query, State, Store,
-    date, name,
+    Cursor, Filter, JobContext, JobDocument, JobResult, Perform, Query, State, Store, date, name,
 };
 use rocketjob_derive::RocketJob;
 use serde::{Deserialize, Serialize};

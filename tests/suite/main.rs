@@ -40,6 +40,7 @@ mod process;
 mod query;
 mod quick_start;
 mod retry;
+mod retry_kill;
 mod runtime;
 mod singleton;
 mod steering;
