@@ -12,7 +12,7 @@ use rocketjob::{
 use rocketjob_testing::{Claimer, eventually};
 use serde::{Deserialize, Serialize};
 
-use crate::stores::{Fixture, on_every_store};
+use crate::stores::on_every_store;
 
 /// The waits of the original: `n⁴ + 5` seconds, from 0. Its documentation begins with 6.
 const WAITS: [i64; 5] = [5, 6, 21, 86, 261];
