@@ -14,3 +14,13 @@ pub mod cron {}
 
 #[doc = include_str!("../docs/concerns/restart.md")]
 pub mod restart {}
+
+#[doc = include_str!("../docs/concerns/retry.md")]
+pub mod retry {}
+
+#[doc = include_str!("../docs/concerns/unique.md")]
+pub mod unique {}
+
+#[cfg(feature = "jobs")]
+#[doc = include_str!("../docs/concerns/housekeeping.md")]
+pub mod housekeeping {}

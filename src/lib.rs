@@ -7,6 +7,8 @@ pub mod guide;
 
 pub use rocketjob_core::*;
 pub use rocketjob_derive::RocketJob;
+#[cfg(feature = "jobs")]
+pub use rocketjob_jobs as jobs;
 #[cfg(feature = "metrics")]
 pub use rocketjob_metrics as metrics;
 #[cfg(feature = "mongo")]

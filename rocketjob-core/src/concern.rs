@@ -14,6 +14,7 @@ use crate::{
     change::Change,
     conclusion::{Conclusion, Saving},
     context::JobContext,
+    definition::Definition,
     document::JobDocument,
     encoding,
     error::{Error, Result, ValidationFailed},
@@ -23,6 +24,7 @@ use crate::{
     name,
     settlement::Settlement,
     state::Transition,
+    unique::OnConflict,
 };
 
 /// Among which jobs a unique key is unique.
@@ -109,10 +111,15 @@ pub trait Concern: Debug + Send + Sync + 'static {
         let _ = (job, state, problems);
     }
 
-    /// The unique key of a new job.
+    /// The unique key of a new job. It is made again when somebody edits the job.
     fn unique_key(&self, job: &JobDocument, state: &Self::State) -> Option<UniqueKey> {
         let _ = (job, state);
         None
+    }
+
+    /// What becomes of a new job whose [unique key](Self::unique_key) another job holds.
+    fn on_conflict(&self) -> OnConflict {
+        OnConflict::Reject
     }
 
     /// What a job needs in order to start at the store's time `now`; asked at each claim, before the
@@ -191,8 +198,17 @@ pub trait Concern: Debug + Send + Sync + 'static {
         next.run()
     }
 
-    /// Adds to the outcome of a claim before it is written: may turn it into another one, write
-    /// further fields, and create successors. Changes of `state` are written with it.
+    /// Decides how a claim ends: may turn its outcome into another one, as a retry does with a
+    /// failure. All concerns are asked before the first [`settle`](Self::settle), which so sees how
+    /// the claim ends in the end, whatever the order of the attributes. Changes of `state` are
+    /// written with it.
+    fn decide(&self, settlement: &mut Settlement<'_>, state: &mut Self::State) {
+        let _ = (settlement, state);
+    }
+
+    /// Adds to the outcome of a claim before it is written: may write further fields and create
+    /// successors, and turn the outcome into another one for which no other concern need be asked.
+    /// Changes of `state` are written with it.
     fn settle(&self, settlement: &mut Settlement<'_>, state: &mut Self::State) {
         let _ = (settlement, state);
     }
@@ -294,6 +310,7 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
     fn initial_state(&self) -> Result<Document>;
     fn validate(&self, job: &JobDocument, problems: &mut ValidationFailed);
     fn unique_key(&self, job: &JobDocument) -> Result<Option<UniqueKey>>;
+    fn on_conflict(&self) -> OnConflict;
     fn limits(&self, job: &JobDocument, now: Timestamp) -> Vec<Limit>;
     fn waits_for(&self) -> Vec<&'static str>;
     fn not_before(&self, job: &JobDocument, due: Timestamp) -> Result<Option<Timestamp>>;
@@ -303,6 +320,7 @@ pub trait ErasedConcern: Debug + Send + Sync + 'static {
         job: &'a JobContext,
         next: Next<'a>,
     ) -> LocalBoxFuture<'a, JobResult>;
+    fn decide(&self, settlement: &mut Settlement<'_>) -> Result<()>;
     fn settle(&self, settlement: &mut Settlement<'_>) -> Result<()>;
     fn before_transition(
         &self,
@@ -349,6 +367,10 @@ impl<C: Concern> ErasedConcern for C {
         ))
     }
 
+    fn on_conflict(&self) -> OnConflict {
+        Concern::on_conflict(self)
+    }
+
     fn limits(&self, job: &JobDocument, now: Timestamp) -> Vec<Limit> {
         match decode_state(self, job.as_document()) {
             Ok(state) => Concern::limits(self, job, &state, now),
@@ -381,6 +403,14 @@ impl<C: Concern> ErasedConcern for C {
         next: Next<'a>,
     ) -> LocalBoxFuture<'a, JobResult> {
         Concern::around_perform(self, job, next)
+    }
+
+    fn decide(&self, settlement: &mut Settlement<'_>) -> Result<()> {
+        let mut state = decode_state(self, &settlement.current())?;
+        let before = encode_state(self, &state)?;
+        Concern::decide(self, settlement, &mut state);
+        write_changes(&mut settlement.change, &before, encode_state(self, &state)?);
+        Ok(())
     }
 
     fn settle(&self, settlement: &mut Settlement<'_>) -> Result<()> {
@@ -432,6 +462,20 @@ impl<C: Concern> ErasedConcern for C {
     async fn after_transition(&self, transition: Transition, job: &JobDocument) {
         Concern::after_transition(self, transition, job).await;
     }
+}
+
+/// The concern of type `C` of a kind.
+pub(crate) fn concern_of<C: Concern>(definition: &Definition) -> Result<&'static C> {
+    let mut concerns = definition.concerns.iter();
+    concerns
+        .find_map(|concern| concern.as_any().downcast_ref())
+        .ok_or_else(|| {
+            Error::configuration(format!(
+                "kind `{}` has no concern `{}`",
+                definition.kind,
+                std::any::type_name::<C>()
+            ))
+        })
 }
 
 /// Reads a concern's state from a job's document.

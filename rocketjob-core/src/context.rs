@@ -19,7 +19,7 @@ use crate::{
     change::{Change, Guard, Patch, Refusal, Settled},
     claim::Claim,
     clock::{Clock as _, SystemClock},
-    concern::{Concern, decode_state, encode_state},
+    concern::{Concern, concern_of, decode_state, encode_state},
     conclusion::put_successors,
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -421,16 +421,7 @@ impl JobContext {
     }
 
     fn find_concern<C: Concern>(&self) -> Result<&'static C> {
-        let mut concerns = self.inner.definition.concerns.iter();
-        concerns
-            .find_map(|concern| concern.as_any().downcast_ref())
-            .ok_or_else(|| {
-                Error::configuration(format!(
-                    "kind `{}` has no concern `{}`",
-                    self.inner.definition.kind,
-                    type_name::<C>()
-                ))
-            })
+        concern_of(self.inner.definition)
     }
 
     /// The fields of `payload` that differ from what the store has.

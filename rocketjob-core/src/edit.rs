@@ -18,6 +18,7 @@ use crate::{
     state::State,
     store::Store,
     transition,
+    unique::{may_depend_on_fields, move_unique},
 };
 
 /// The states of jobs that may be edited: nobody performs them, and they are not over.
@@ -178,6 +179,10 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
         validate_envelope(&after, &mut problems);
         problems.into_result()?;
     }
+    match kinds.definition(job.kind()) {
+        Some(definition) => move_unique(definition, job, &after, &mut change)?,
+        None => check_unique(job, &change)?,
+    }
     let is_rescheduled = change.set.contains_key(name::RUN_AT) && job.state() == State::Queued;
     if is_rescheduled {
         let run_at = change.set.get(name::RUN_AT).and_then(date_of);
@@ -198,7 +203,7 @@ fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Re
     Ok(change)
 }
 
-/// The edited job with what its concerns add, and the unique keys that it has now.
+/// The edited job with what its concerns add.
 fn saved(
     definition: &Definition,
     job: &JobDocument,
@@ -215,17 +220,6 @@ fn saved(
             now,
             change: &mut added,
         })?;
-        if let (Ok(before), Ok(new)) = (concern.unique_key(job), concern.unique_key(&after))
-            && before != new
-        {
-            if let Some(old) = before {
-                added.take(old.scope.field());
-            }
-            if let Some(new) = new {
-                added.put(new.scope.field(), new.key);
-                added.put(name::UNIQUE_REASON, new.reason);
-            }
-        }
         let mut document = after.into_document();
         added.apply(&mut document);
         after = JobDocument::new(document)?;
@@ -235,6 +229,20 @@ fn saved(
         added.unset.into_iter().for_each(|field| change.take(field));
     }
     Ok(after)
+}
+
+/// Of a kind that is not compiled in, nobody here can tell which fields a unique key is made of.
+fn check_unique(job: &JobDocument, change: &Change) -> Result<()> {
+    let mut problems = ValidationFailed::new();
+    if may_depend_on_fields(job) {
+        for field in change.set.keys().filter(|field| !name::is_envelope(field)) {
+            problems.add(
+                field,
+                "may be part of the job's unique key: edit it with the program that performs the kind",
+            );
+        }
+    }
+    problems.into_result()
 }
 
 fn check_level(change: &Change) -> Result<()> {

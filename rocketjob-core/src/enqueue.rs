@@ -5,15 +5,18 @@ use jiff::Timestamp;
 use tracing::{Instrument as _, field};
 
 use crate::{
+    change::Insertion,
     concern::Concern,
-    definition::{LogLevel, PublishedDefinition},
+    creation::place,
+    definition::{Definition, LogLevel, PublishedDefinition},
     document::JobDocument,
     encoding::date,
     error::{Error, Result, ValidationFailed},
     kinds::Kinds,
     name,
-    new_job::{inserted, validate_envelope},
+    new_job::validate_envelope,
     plain_value::stored,
+    retry::Retry,
     singleton::Singleton,
     state::State,
     store::Store,
@@ -154,8 +157,13 @@ fn published(
     now: Timestamp,
 ) -> Result<JobDocument> {
     let singleton = Singleton;
-    let known = Concern::name(&singleton);
-    let is_known = |name: &str| name == known || AT_THE_CLAIM.contains(&name);
+    let singleton_name = Concern::name(&singleton);
+    let known = [
+        singleton_name,
+        Concern::name(&Retry::DEFAULT),
+        OWN_CALLBACKS,
+    ];
+    let is_known = |name: &str| known.contains(&name) || AT_THE_CLAIM.contains(&name);
     if let Some(concern) = definition.concerns.iter().find(|name| !is_known(name)) {
         return Err(Error::configuration(format!(
             "kind `{}` has the concern `{concern}`, which only its own program knows: enqueue it with that program",
@@ -199,7 +207,10 @@ fn published(
     validate_envelope(&job, &mut problems);
     problems.into_result()?;
     let mut change = crate::change::Change::new();
-    if definition.concerns.iter().any(|name| name == known)
+    if definition
+        .concerns
+        .iter()
+        .any(|name| name == singleton_name)
         && let Some(unique) = Concern::unique_key(&singleton, &job, &crate::concern::NoState {})
     {
         change.put(name::UNIQUE_KEY, unique.key);
@@ -211,7 +222,11 @@ fn published(
     JobDocument::new(document)
 }
 
-/// Creates a job of `kind` from its fields as they stand in JSON, and returns its document.
+/// Of a kind that is not compiled in, whatever stands against its jobs refuses them.
+const UNKNOWN: Definition = Definition::new("", "");
+
+/// Creates a job of `kind` from its fields as they stand in JSON, and returns its document; where the
+/// kind is `#[unique]`, it may be that of a job which was there before.
 ///
 /// # Errors
 /// As [`prepare_job`]; [`Error::Existing`] when a job with its unique key is active.
@@ -225,8 +240,13 @@ pub async fn enqueue(
     let span = tracing::info_span!("enqueue", kind, id = field::Empty);
     let job = span.in_scope(|| prepare_job(store, kinds, kind, fields, options))?;
     span.record("id", field::display(job.id()));
-    let outcomes = store.insert(vec![job.clone()]).instrument(span).await?;
-    inserted(outcomes.first().copied(), &job)?;
+    let created = async {
+        let outcomes = store.insert(vec![job.clone()]).await?;
+        let outcome = outcomes.first().copied().unwrap_or(Insertion::Inserted);
+        let definition = kinds.definition(kind).unwrap_or(&UNKNOWN);
+        place(store, definition, job, outcome).await
+    };
+    let job = created.instrument(span).await?.into_document();
     tracing::debug!(id = %job.id(), kind = job.kind(), "created");
     Ok(job)
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch, Refusal},
+    concern::{Concern, concern_of, decode_state},
     conclusion::{conclude, put_successors},
     context::payload_changes,
     definition::{Definition, LogLevel},
@@ -24,6 +25,7 @@ use crate::{
     store::Store,
     successor::create_successors,
     transition,
+    unique::move_unique,
 };
 
 /// A stored job. Dereferences to the struct; [`document`](Self::document) has the rest.
@@ -97,6 +99,15 @@ impl<T: Job> JobHandle<T> {
         self.job
     }
 
+    /// The state that the concern `C` keeps on the job, such as the failed attempts that
+    /// [`Retry`](crate::Retry) notes.
+    ///
+    /// # Errors
+    /// When the kind has no such concern, or the document's fields do not fit.
+    pub fn concern<C: Concern>(&self) -> Result<C::State> {
+        decode_state(concern_of::<C>(T::DEFINITION)?, self.document.as_document())
+    }
+
     /// Changes the priority, 1 to 100; [`save`](Self::save) writes it.
     pub fn set_priority(&mut self, priority: u8) {
         self.envelope.insert(name::PRIORITY, i32::from(priority));
@@ -126,7 +137,8 @@ impl<T: Job> JobHandle<T> {
     /// Writes the fields that were changed here, and no others.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when a rule is broken, [`Error::NotFound`] when the job is gone.
+    /// [`Error::Invalid`] when a rule is broken, [`Error::NotFound`] when the job is gone,
+    /// [`Error::Existing`] when another job holds the unique key that it would have then.
     pub async fn save(&mut self) -> Result<()> {
         let payload = encode(T::DEFINITION, &self.job)?;
         let mut change = payload_changes(self.document.as_document(), &payload);
@@ -137,6 +149,7 @@ impl<T: Job> JobHandle<T> {
         change.apply(&mut after);
         let after = JobDocument::new(after)?;
         validate(&self.job, &after, ValidationFailed::new())?;
+        move_unique(T::DEFINITION, &self.document, &after, &mut change)?;
         if change.is_empty() {
             return Ok(());
         }

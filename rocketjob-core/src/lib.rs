@@ -6,6 +6,7 @@
 //! finds the traits here.
 
 mod action;
+mod backoff;
 mod bell;
 mod callbacks;
 mod change;
@@ -15,6 +16,7 @@ mod concern;
 mod conclusion;
 mod context;
 pub mod control;
+mod creation;
 mod cron;
 mod definition;
 mod depends_on;
@@ -48,6 +50,7 @@ mod recovery;
 mod registry;
 mod release;
 mod restart;
+mod retry;
 mod server;
 mod settlement;
 mod singleton;
@@ -63,9 +66,11 @@ mod successor;
 mod throttle;
 mod trace;
 mod transition;
+mod unique;
 mod why;
 
 pub use action::{Action, ActionError};
+pub use backoff::{Backoff, jittered};
 pub use bell::{Bell, Bells, News};
 pub use callbacks::{Callbacks, Proceed};
 pub use change::{Change, Guard, Insertion, Patch, Refusal, Settled};
@@ -74,6 +79,7 @@ pub use clock::{Clock, IdSource, ManualClock, SystemClock, in_milliseconds, late
 pub use concern::{Concern, ErasedConcern, Next, NoState, UniqueKey, UniqueScope};
 pub use conclusion::{Conclusion, Saving};
 pub use context::{Cancelled, JobContext, Shared, Validity};
+pub use creation::Created;
 pub use cron::{Cron, CronState, Misfire, Schedule, ScheduleError};
 pub use definition::{
     DEFAULT_MAX_LOST_CLAIMS, DEFAULT_PRIORITY, Definition, LogLevel, LostClaim,
@@ -114,6 +120,10 @@ pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, releas
 pub use registry::{Registration, Registry, limits_of};
 pub use release::{places, release_dependents, release_due, release_free_places, set_limit};
 pub use restart::{Restart, RestartState};
+pub use retry::{
+    DEFAULT_RETRY_LIMIT, ErrorClass, FailedAttempt, KEPT_ATTEMPTS, KEPT_MESSAGE, Retry, RetryOn,
+    RetryState,
+};
 pub use server::{Heartbeat, ServerDocument, ServerState};
 pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
@@ -128,6 +138,7 @@ pub use subscriber::{EVERYTHING, Publish, Subscriber, Subscribers, Subscription}
 pub use successor::{create_successors, recover_successors, successor_id};
 pub use throttle::{Throttle, ThrottleState, throttle_group_key, throttle_key};
 pub use trace::{Propagator, Trace, propagate_traces};
+pub use unique::{OnConflict, Unique, UniqueBy};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
@@ -136,8 +147,9 @@ pub mod __private {
     pub use inventory::submit;
 
     pub use crate::{
+        backoff::Backoff,
         callbacks::{NoCallbacks, OwnCallbacks, PerformCallbacks},
-        concern::ErasedConcern,
+        concern::{ErasedConcern, UniqueScope},
         cron::{Cron, Misfire, Schedule},
         definition::{Definition, LogLevel, LostClaim},
         depends_on::DependsOn,
@@ -149,7 +161,9 @@ pub mod __private {
         rate_limit::RateLimit,
         registry::Registration,
         restart::Restart,
+        retry::{ErrorClass, Retry, RetryOn},
         singleton::Singleton,
         throttle::Throttle,
+        unique::{OnConflict, Unique, UniqueBy, unique_value},
     };
 }

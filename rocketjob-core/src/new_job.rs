@@ -13,6 +13,7 @@ use crate::{
     concern::{Concern, encode_state},
     conclusion::Saving,
     context::{JobContext, Shared},
+    creation::{Created, Placed, place},
     definition::{Definition, LogLevel},
     document::JobDocument,
     encoding::{date, encode},
@@ -26,6 +27,7 @@ use crate::{
     store::{AsStore, Store},
     trace::{Trace, current_trace},
     transition,
+    unique::mark_unique,
 };
 
 /// The worker name of a job that is performed in place; the original's.
@@ -201,34 +203,59 @@ impl<T: Job> NewJob<T> {
     /// Where a server of this process has an idle worker for it, it is inserted as running and begins
     /// at once, without waiting to be found; see [`Openings`](crate::Openings).
     ///
+    /// Where the kind is `#[unique]`, the handle may be that of a job which was there before;
+    /// [`create_unique`](Self::create_unique) tells.
+    ///
     /// # Errors
     /// [`Error::Invalid`] when a rule is broken, [`Error::Existing`] when a job with its unique key
-    /// is active; nothing is stored then.
+    /// is active and does not stand for it; nothing is stored then.
     pub async fn create(self, store: &impl AsStore) -> Result<JobHandle<T>> {
+        Ok(self.create_unique(store).await?.into_job())
+    }
+
+    /// Stores the job, and tells whether it was inserted, or another one with the same unique key
+    /// stands for it or gave it its place; see [`Unique`](crate::Unique).
+    ///
+    /// # Errors
+    /// As [`create`](Self::create).
+    pub async fn create_unique(self, store: &impl AsStore) -> Result<Created<T>> {
         let store = store.as_store();
         let id = self.id.unwrap_or_else(|| store.next_id());
         let span = tracing::info_span!("enqueue", kind = T::DEFINITION.kind, %id);
         self.insert(store, id).instrument(span).await
     }
 
-    async fn insert(self, store: Store, id: ObjectId) -> Result<JobHandle<T>> {
-        let mut document = self.prepare_at(store.now(), id, current_trace())?;
+    async fn insert(self, store: Store, id: ObjectId) -> Result<Created<T>> {
+        let document = self.prepare_at(store.now(), id, current_trace())?;
         let taken = store.openings().take(&document)?;
-        if let Some(taken) = &taken {
-            document = taken.document().clone();
-        }
-        let outcomes = store.insert(vec![document.clone()]).await?;
-        let outcome = outcomes.first().copied();
-        let inserted = inserted(outcome, &document);
-        match taken {
-            Some(taken) if outcome == Some(Insertion::Inserted) => taken.begin(),
-            Some(taken) if inserted.is_err() => taken.decline(),
+        let sent = taken.as_ref().map_or(&document, |taken| taken.document());
+        let outcomes = store.insert(vec![sent.clone()]).await?;
+        let outcome = outcomes.first().copied().unwrap_or(Insertion::Inserted);
+        let placed = match (taken, outcome) {
+            (Some(taken), Insertion::Inserted) => {
+                let document = taken.document().clone();
+                taken.begin();
+                Placed::Inserted(document)
+            }
             // It was there before, under whatever claim: the server looks whether it is its own.
-            _ => {}
+            (Some(taken), Insertion::Existing(existing)) if existing == id => {
+                Placed::Inserted(taken.document().clone())
+            }
+            (taken, outcome) => {
+                if let Some(taken) = taken {
+                    taken.decline();
+                }
+                place(&store, T::DEFINITION, document, outcome).await?
+            }
+        };
+        match &placed {
+            Placed::Inserted(job) => tracing::debug!(id = %job.id(), kind = job.kind(), "created"),
+            Placed::Existing(job) => {
+                tracing::debug!(id = %job.id(), kind = job.kind(), "exists already");
+            }
+            Placed::Replaced(job) => tracing::debug!(id = %job.id(), kind = job.kind(), "replaced"),
         }
-        inserted?;
-        tracing::debug!(id = %document.id(), kind = document.kind(), "created");
-        Ok(JobHandle::new(store, document, self.job))
+        placed.typed(store, self.job)
     }
 
     /// Performs the job here and now, without any store: no server, no database, no limits.
@@ -319,11 +346,8 @@ pub(crate) fn completed_document(
 fn marked(definition: &Definition, job: JobDocument, now: Timestamp) -> Result<JobDocument> {
     let mut hold = None;
     let mut change = Change::new();
+    mark_unique(definition, &job, &mut change)?;
     for concern in definition.concerns {
-        if let Some(unique) = concern.unique_key(&job)? {
-            change.put(unique.scope.field(), unique.key);
-            change.put(name::UNIQUE_REASON, unique.reason);
-        }
         hold = hold.or(concern.hold(&job, now)?);
     }
     let run_at = due_of(definition, &job, job.run_at(), now)?;
@@ -364,17 +388,6 @@ fn has_unique_key(document: &JobDocument) -> bool {
     [name::UNIQUE_KEY, name::UNFINISHED_KEY]
         .iter()
         .any(|key| document.get(key).is_some())
-}
-
-pub(crate) fn inserted(outcome: Option<Insertion>, document: &JobDocument) -> Result<()> {
-    match outcome {
-        // The job itself, from an earlier try whose answer was lost.
-        Some(Insertion::Existing(existing)) if existing != document.id() => Err(Error::Existing {
-            reason: unique_reason(document),
-            existing,
-        }),
-        _ => Ok(()),
-    }
 }
 
 /// What a second holder of the job's unique key is told.
@@ -478,6 +491,11 @@ pub trait CreateJob: Job {
         NewJob::from(self).create(store).await
     }
 
+    /// See [`NewJob::create_unique`].
+    async fn create_unique(self, store: &impl AsStore) -> Result<Created<Self>> {
+        NewJob::from(self).create_unique(store).await
+    }
+
     /// See [`NewJob::perform_now`].
     async fn perform_now(self) -> Result<PerformedJob<Self>>
     where
@@ -487,7 +505,8 @@ pub trait CreateJob: Job {
     }
 
     /// Stores many jobs of the kind in few round trips, in their order, and says for each what
-    /// became of it: a handle, or [`Error::Existing`].
+    /// became of it: a handle, or [`Error::Existing`]. Unique keys are seen to as by
+    /// [`create`](Self::create), job by job.
     ///
     /// # Errors
     /// [`Error::Invalid`] and [`Error::Unstorable`] before anything is stored. After an error of
@@ -546,8 +565,12 @@ where
     let mut inserts = stream::iter(inserts).buffered(at_once);
     while let Some(group) = inserts.try_next().await? {
         for ((document, job), outcome) in group {
-            let handle = inserted(Some(outcome), &document);
-            handles.push(handle.map(|()| JobHandle::new(store.clone(), document, job)));
+            let placed = match place(&store, T::DEFINITION, document, outcome).await {
+                Err(error) if !matches!(error, Error::Existing { .. }) => return Err(error),
+                placed => placed,
+            };
+            let created = placed.and_then(|placed| placed.typed(store.clone(), job));
+            handles.push(created.map(Created::into_job));
         }
     }
     Ok(handles)

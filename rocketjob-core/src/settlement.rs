@@ -125,7 +125,13 @@ impl<'a> Settlement<'a> {
         &self.outcome
     }
 
-    /// Lets the claim end otherwise. Ignored when the error said that the job fails for good.
+    /// Whether the claim ends as it does whatever concerns would do: the error said that the job
+    /// fails for good, or its servers died with it.
+    pub fn is_final(&self) -> bool {
+        self.is_final
+    }
+
+    /// Lets the claim end otherwise. Ignored when the outcome [is final](Self::is_final).
     pub fn set_outcome(&mut self, outcome: Outcome) {
         if !self.is_final {
             self.outcome = outcome;
@@ -144,11 +150,14 @@ impl<'a> Settlement<'a> {
         document
     }
 
-    /// Asks the concerns of `definition`, in order, and makes the patch that settles `claim`.
+    /// Asks the concerns of `definition`, in order, to decide and then to settle, and makes the patch that settles `claim`.
     ///
     /// # Errors
     /// [`Error::Undecodable`](crate::Error::Undecodable) when a concern cannot read its state.
     pub fn into_patch(mut self, definition: &Definition, claim: Claim) -> Result<Settling> {
+        for concern in definition.concerns {
+            concern.decide(&mut self)?;
+        }
         for concern in definition.concerns {
             concern.settle(&mut self)?;
         }

@@ -9,6 +9,9 @@ use crate::{
 pub const SINGLETON_REASON: &str =
     "State Another instance of this job is already queued or running";
 
+/// What the keys of singletons begin with.
+pub(crate) const KEY_PREFIX: &str = "singleton:";
+
 /// `#[singleton]`: at most one job of the kind is queued or running, across all servers.
 ///
 /// Held by a unique index and not by a look-up: of any number of concurrent `create` calls one
@@ -26,7 +29,7 @@ impl Concern for Singleton {
 
     fn unique_key(&self, job: &JobDocument, _state: &NoState) -> Option<UniqueKey> {
         Some(UniqueKey {
-            key: format!("singleton:{}", job.kind()),
+            key: format!("{KEY_PREFIX}{}", job.kind()),
             scope: UniqueScope::Active,
             reason: SINGLETON_REASON.into(),
         })

@@ -43,6 +43,7 @@ pub(crate) struct JobOptions {
     pub(crate) timeout: Option<u64>,
     pub(crate) on_lost_claim: Option<Ident>,
     pub(crate) max_lost_claims: Option<u32>,
+    pub(crate) unregistered: bool,
     pub(crate) facade: Option<Path>,
     pub(crate) concerns: Vec<Concern>,
 }
@@ -137,7 +138,7 @@ impl JobOptions {
                     };
                     // Whoever wrote ours in full has another derive that claims the bare name.
                     let is_plain = matches!(item.value, Value::None);
-                    if name != "concern" && !is_plain && is_nested(attributes, name) {
+                    if name != "concern" && !is_plain && nested(attributes, name).is_some() {
                         continue;
                     }
                     options.add(&item, &mut seen, problems);
@@ -165,6 +166,7 @@ impl JobOptions {
             "timeout" => self.timeout = value::duration(item, problems),
             "on_lost_claim" => self.on_lost_claim = value::on_lost_claim(item, problems),
             "max_lost_claims" => self.max_lost_claims = value::max_lost_claims(item, problems),
+            "unregistered" => self.unregistered = value::flag(item, problems),
             "crate" => self.facade = value::path(item, problems),
             "concern" => {
                 let concern = value::expression(item, problems);
@@ -290,14 +292,24 @@ fn our_name(attribute: &Attribute) -> Option<&'static str> {
     ours.then_some(name)
 }
 
-/// Whether `#[rocketjob(…)]` has an option of this name.
-fn is_nested(attributes: &[Attribute], name: &str) -> bool {
+/// The option of this name, as a bare attribute or in `#[rocketjob(…)]`; for rules that go across
+/// attributes.
+pub(crate) fn option_of(attributes: &[Attribute], name: &str) -> Option<Item> {
+    nested(attributes, name).or_else(|| {
+        let mut bare = attributes.iter();
+        bare.find(|attribute| our_name(attribute) == Some(name))
+            .and_then(as_item)
+    })
+}
+
+/// The option of this name in `#[rocketjob(…)]`.
+fn nested(attributes: &[Attribute], name: &str) -> Option<Item> {
     attributes
         .iter()
         .filter(|attribute| attribute.path().is_ident("rocketjob"))
         .filter_map(|attribute| Item::all_of(attribute).ok())
         .flatten()
-        .any(|item| item.is(name))
+        .find(|item| item.is(name))
 }
 
 fn begins_with_option(tokens: &TokenStream) -> bool {

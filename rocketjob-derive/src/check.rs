@@ -10,6 +10,7 @@ use crate::{
     envelope,
     expand::is_option,
     problems::Problems,
+    unique,
 };
 
 /// The longest name of a kind, in bytes: it is part of index keys.
@@ -47,6 +48,7 @@ pub(crate) fn check(job: &Job<'_>, problems: &mut Problems) {
     }
     check_stored_names(job, problems);
     check_instances(job, problems);
+    unique::check(job, problems);
 }
 
 fn check_shape(job: &Job<'_>, problems: &mut Problems) {

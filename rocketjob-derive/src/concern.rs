@@ -6,7 +6,7 @@
 use proc_macro2::TokenStream;
 use quote::quote;
 
-use crate::{cron, item::Item, limit, problems::Problems, value};
+use crate::{cron, item::Item, limit, problems::Problems, retry::retry, unique::unique, value};
 
 /// Makes the expression, whose paths begin at `__rocketjob`, and which may use `__KIND` and the stored
 /// names of the fields as `StoredFields::field`; `None` where something is wrong, or
@@ -20,8 +20,10 @@ const BUILT_IN: &[(&str, Read)] = &[
     ("processing_window", limit::processing_window),
     ("rate_limit", limit::rate_limit),
     ("restart", cron::restart),
+    ("retry", retry),
     ("singleton", singleton),
     ("throttle", limit::throttle),
+    ("unique", unique),
 ];
 
 /// How the attribute of this name is read, and the name as it stands here.

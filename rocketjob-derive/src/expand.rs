@@ -11,7 +11,10 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
     let name = self_type(job);
     let definition = definition(job);
     let names = names(job);
-    let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
+    let registration = (!job.options.unregistered).then(|| {
+        let registration = quote_spanned!(name.span()=> __rocketjob::Registration::of::<#name>());
+        quote!(__rocketjob::submit! { #registration })
+    });
     let body = quote! {
         // In scope for types without rules, callbacks or stored form, for which `Probe` has nothing itself.
         use __rocketjob::{NoCallbacks as _, NoRules as _, Unknown as _};
@@ -31,7 +34,7 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
             }
         }
 
-        __rocketjob::submit! { #registration }
+        #registration
     };
     in_const(job, &body)
 }

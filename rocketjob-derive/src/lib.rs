@@ -14,8 +14,10 @@ mod fallback;
 mod item;
 mod limit;
 mod problems;
+mod retry;
 mod spelling;
 mod stored;
+mod unique;
 mod value;
 
 use proc_macro2::TokenStream;
@@ -76,25 +78,45 @@ use crate::{attr::Job, problems::Problems};
 /// | `timeout = "10m"`, also `#[timeout("10m")]` | how long `perform` may take before it is told to stop, and the job fails; written as `expires_in` is |
 /// | `on_lost_claim = "fail"` | what follows when its server dies: `run_again`, unless given, or `fail` for what must not be performed twice |
 /// | `max_lost_claims = 5` | how many servers may die with a job before it is failed; 3 unless given |
+/// | `unregistered` | it is performed by those servers alone that are told so with `register`: for kinds of a library |
 /// | `crate = "…"` | the path of Rocket Job, where it is not `::rocketjob` |
 ///
 /// The doc comment of the struct says what the kind does, to people in Mission Control.
 ///
 /// # Concerns
 ///
-/// `#[concern(value)]` and the attributes of our own concerns add concerns, in their order; `value`
-/// is a constant expression of a type that implements `Concern`. Where another derive claims one of
-/// these names, write `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
-///
 /// | attribute | |
 /// |---|---|
+/// | `#[concern(value)]` | one of your own: a constant expression of a type that implements `Concern` |
 /// | `#[cron("0 2 * * * America/New_York")]` | instances are performed by a schedule; without one in parentheses, jobs get theirs when they are created. Options behind it: `singleton = false`, `after_start = false`, `misfire = skip`, `run_once` (unless given) or `run_all(n)` |
 /// | `#[depends_on(FirstJob, SecondJob)]` | starts only while none of these kinds runs |
 /// | `#[processing_window(schedule = "30 8 * * *", duration = "10h")]` | starts only in the window that opens at each time of the schedule |
 /// | `#[rate_limit(100 per minute)]` | at most so many start in any window: per `second`, `minute`, `hour`, `day` or `"10s"`; with `by = field` for each value |
 /// | `#[restart]` | when an instance completes, fails or is aborted, the next one is created |
+/// | `#[retry]`, `#[retry(limit = 5, backoff = exponential, …)]` | a job that failed is tried again; see `Retry`, and below |
 /// | `#[singleton]` | at most one job of the kind is queued or running |
 /// | `#[throttle(running = 25)]` | at most so many run at a time; with `group = "…"` those of a group together, with `by = field` those of each value apart |
+/// | `#[unique(by = […], …)]` | of jobs of the kind that are alike, one at a time; see `Unique`, and below |
+///
+/// They are added in their order. Where another derive claims one of these names, write
+/// `#[rocketjob(singleton)]` or `#[rocketjob(concern(value))]`.
+///
+/// | `#[retry(…)]` | |
+/// |---|---|
+/// | `limit = 5` | how often a job is tried again; 25 unless given |
+/// | `backoff = polynomial` | how the waits grow: `polynomial`, `exponential`, `fixed`, or the path of a function `fn(u32, &JobFailure) -> Duration` |
+/// | `delay = "30s"` | the first wait; 5 seconds unless given |
+/// | `factor = 3` | with `exponential`: by how much each wait is longer than the one before; 2 unless given |
+/// | `max = "1d"` | the longest wait |
+/// | `jitter = 0.2` | by which share of itself a wait may be longer |
+/// | `only(MyError, "Timeout")`, `except(…)` | after which errors, by type or by name |
+///
+/// | `#[unique(…)]` | |
+/// |---|---|
+/// | `by = [customer, "address.city"]` | the stored fields that make two jobs alike, dotted into nested documents |
+/// | `by = path::to::function` | in place of fields: a function of the job, whose value `serde` can store; `None` for a job that is like no other |
+/// | `states = [queued, running]` | while which states a job counts; or `[queued, running, paused, failed]` |
+/// | `on_conflict = reject` | what becomes of a second job: `reject`, unless given, `return_existing` or `replace` |
 ///
 /// # Options of a field
 ///
@@ -126,9 +148,11 @@ use crate::{attr::Job, problems::Problems};
         processing_window,
         rate_limit,
         restart,
+        retry,
         singleton,
         throttle,
-        timeout
+        timeout,
+        unique
     )
 )]
 pub fn derive_rocket_job(input: proc_macro::TokenStream) -> proc_macro::TokenStream {

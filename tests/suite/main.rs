@@ -23,6 +23,8 @@ mod encoding;
 mod event;
 mod fault;
 mod hazard;
+#[cfg(feature = "jobs")]
+mod housekeeping;
 mod import;
 #[path = "../../examples/hazard/job.rs"]
 #[expect(
@@ -45,6 +47,8 @@ mod query;
 mod quick_start;
 mod rate_limit;
 mod restart;
+mod retry;
+mod retry_kill;
 mod runtime;
 mod singleton;
 mod steering;
@@ -53,4 +57,5 @@ mod supervision;
 mod throttle;
 mod trace;
 mod transaction;
+mod unique;
 mod why;
