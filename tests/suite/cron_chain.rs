@@ -196,7 +196,7 @@ fn check_chain(instances: &[JobDocument], seed: u64) {
 }
 
 async fn through_perils<T: Perform + Default>() {
-    for seed in 0..20 {
+    for seed in 0..10 {
         let mut world = World::new::<T>(seed);
         T::default().create(&world.sound).await.unwrap();
         for _ in 0..120 {
