@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use tracing::{Instrument as _, field};
 
 use crate::{
+    callbacks::OWN_CALLBACKS,
     change::Insertion,
     concern::Concern,
     creation::place,

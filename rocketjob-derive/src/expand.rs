@@ -153,6 +153,7 @@ fn definition(job: &Job<'_>) -> TokenStream {
         .map(field_definition);
     let concerns: Vec<_> = options.concerns.iter().map(concern).collect();
     let rest = bare_definition(job);
+    let own = self_type(job);
     quote! {
         __rocketjob::Definition {
             aliases: &[#(#aliases),*],
@@ -167,7 +168,7 @@ fn definition(job: &Job<'_>) -> TokenStream {
             #on_lost_claim
             #max_lost_claims
             fields: &[#(#fields),*],
-            concerns: match __rocketjob::Probe::<#name>::CALLBACKS {
+            concerns: match __rocketjob::Probe::<#own>::CALLBACKS {
                 ::core::option::Option::None => &[#(#concerns),*],
                 ::core::option::Option::Some(own) => &[#(#concerns,)* own],
             },

@@ -1,19 +1,16 @@
 //! A job's own callbacks: before, after and around `perform`, and around each transition.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use parking_lot::Mutex;
 use rocketjob::{
-    Callbacks, Change, Concern, Error, JobDocument, Next, NoState, Outcome, Proceed, Settlement,
-    Transition, prelude::*,
+    Callbacks, Change, Concern, Error, JobDocument, Next, NoState, Proceed, Settlement, Transition,
+    prelude::*,
 };
 use rocketjob_testing::eventually;
 use serde::{Deserialize, Serialize};
 
-use crate::stores::{self, Fixture, on_every_store};
+use crate::stores::{Fixture, on_every_store};
 
 /// What happened, by the job's word.
 static HAPPENED: LazyLock<Mutex<BTreeMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
