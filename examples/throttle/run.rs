@@ -135,11 +135,12 @@ impl Fleet {
 
     /// Kills the server in this place, starts another one there, and says who died and when.
     fn replace(&mut self, place: usize) -> Anything<(u32, i64)> {
-        let new = self.spawn()?;
-        let mut old = std::mem::replace(&mut self.children[place], new);
+        let old = &mut self.children[place];
         old.kill()?;
         old.wait()?;
-        Ok((old.id(), ledger::now()))
+        let died = (old.id(), ledger::now());
+        self.children[place] = self.spawn()?;
+        Ok(died)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How often a job is looked at whose window cannot be told, or never opens again.
-const LOOK: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_mins(1);
 
 /// `#[processing_window(schedule = "30 8 * * * America/New_York", duration = "10h")]`: a job starts
 /// only while the window is open. It opens at each time of the schedule, for the duration.
@@ -95,11 +95,21 @@ impl ProcessingWindowState {
     }
 }
 
-/// When the window is open next: `None` for now, and the time otherwise.
-fn opening(schedule: &Schedule, duration: Duration, now: Timestamp) -> Option<Option<Timestamp>> {
-    let opened = schedule.previous(now);
-    let is_open = opened.is_some_and(|opened| later(opened, duration) > now);
-    (!is_open).then(|| schedule.next_after(now))
+/// When a window is open.
+enum Opening {
+    Now,
+    At(Timestamp),
+    Never,
+}
+
+impl Opening {
+    fn of(schedule: &Schedule, duration: Duration, now: Timestamp) -> Self {
+        let opened = schedule.previous(now);
+        if opened.is_some_and(|opened| later(opened, duration) > now) {
+            return Self::Now;
+        }
+        schedule.next_after(now).map_or(Self::Never, Self::At)
+    }
 }
 
 impl Concern for ProcessingWindow {
@@ -138,7 +148,10 @@ impl Concern for ProcessingWindow {
         due: Timestamp,
     ) -> Option<Timestamp> {
         let (schedule, duration) = state.window().ok()?;
-        opening(&schedule, duration, due)?
+        match Opening::of(&schedule, duration, due) {
+            Opening::At(time) => Some(time),
+            Opening::Now | Opening::Never => None,
+        }
     }
 
     fn limits(
@@ -148,12 +161,14 @@ impl Concern for ProcessingWindow {
         now: Timestamp,
     ) -> Vec<Limit> {
         let limit = match state.window() {
-            Ok((schedule, duration)) => {
-                opening(&schedule, duration, now).map(|opening| match opening {
-                    Some(time) => Limit::not_before(time),
-                    None => Limit::closed(format!("window:{schedule}: never opens again"), LOOK),
-                })
-            }
+            Ok((schedule, duration)) => match Opening::of(&schedule, duration, now) {
+                Opening::Now => None,
+                Opening::At(time) => Some(Limit::not_before(time)),
+                Opening::Never => {
+                    let key = format!("window:{schedule}: never opens again");
+                    Some(Limit::closed(key, LOOK))
+                }
+            },
             // Whoever wrote it past all checks finds it there, with what is wrong.
             Err((field, problem)) => Some(Limit::closed(format!("{field} {problem}"), LOOK)),
         };

@@ -237,6 +237,6 @@ mod tests {
             let before = before(hold);
             assert!(before.as_str() < hold, "{before:?}");
         }
-        assert!(before("limit:b") > String::from("limit:a:zzz"));
+        assert!(before("limit:b").as_str() > "limit:a:zzz");
     }
 }

@@ -34,7 +34,7 @@ const TRIES: usize = 10;
 /// How far a booking is moved at most.
 const MOST_LATE: Duration = Duration::from_millis(500);
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
-const KEPT: Duration = Duration::from_secs(60);
+const KEPT: Duration = Duration::from_mins(1);
 
 /// So many starts in any window of a length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,12 +151,15 @@ impl StoredLimit {
         let most = self.most(rate.max);
         let ahead = rate.ahead();
         self.taken.retain(|taken| later(taken.free_at, ahead) > now);
-        let mut left = match may_wait {
-            true => self.room(most, now),
-            false => self.room(most, Timestamp::MIN),
+        // Places that are taken still, though they may be booked again.
+        let unused = self.room(most, Timestamp::MIN);
+        let room = if may_wait {
+            self.room(most, now)
+        } else {
+            unused
         };
-        left = left.min(wanted);
-        let unused = self.room(most, Timestamp::MIN).min(left);
+        let mut left = room.min(wanted);
+        let unused = unused.min(left);
         let mut starts = vec![now; unused];
         left -= unused;
         while left > 0

@@ -59,7 +59,7 @@ pub(crate) fn throttle(item: &Item, problems: &mut Problems) -> Option<TokenStre
     }
     let running = running?;
     let group = group.map(|group| quote!(.group(#group)));
-    let by = by.map(by_field);
+    let by = by.as_ref().map(by_field);
     Some(quote!(__rocketjob::Throttle::new(__KIND, #running) #group #by))
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn rate_limit(item: &Item, problems: &mut Problems) -> Option<TokenSt
         }
     }
     let (starts, seconds) = (rate.starts, rate.seconds);
-    let by = by.map(by_field);
+    let by = by.as_ref().map(by_field);
     Some(quote! {
         __rocketjob::RateLimit::new(
             __KIND,
@@ -104,16 +104,12 @@ pub(crate) fn depends_on(item: &Item, problems: &mut Problems) -> Option<TokenSt
             return None;
         }
     };
-    match Punctuated::<Dependency, Token![,]>::parse_terminated.parse2(list) {
-        Ok(kinds) => {
-            let kinds = kinds.iter().map(Dependency::expand);
-            Some(quote!(__rocketjob::DependsOn::new(&[#(#kinds),*])))
-        }
-        Err(_) => {
-            problems.add(item, DEPENDS_FORM);
-            None
-        }
-    }
+    let Ok(kinds) = Punctuated::<Dependency, Token![,]>::parse_terminated.parse2(list) else {
+        problems.add(item, DEPENDS_FORM);
+        return None;
+    };
+    let kinds = kinds.iter().map(Dependency::expand);
+    Some(quote!(__rocketjob::DependsOn::new(&[#(#kinds),*])))
 }
 
 /// `#[processing_window(schedule = "…", duration = "10h")]`.
@@ -244,7 +240,7 @@ fn field(option: &Item, problems: &mut Problems) -> Option<Ident> {
 }
 
 /// Where the name is no field of the struct, the compiler says so at the name.
-fn by_field(field: Ident) -> TokenStream {
+fn by_field(field: &Ident) -> TokenStream {
     let name = quote_spanned!(field.span()=> StoredFields::#field);
     quote!(.by(#name))
 }

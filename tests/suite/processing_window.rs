@@ -82,7 +82,7 @@ on_every_store! {
         let job = windowed(CLOSED, 1).create(store).await.unwrap();
         assert!(waits_for_its_window(store, &job), "created: {job:?}");
 
-        let soon = rocketjob::later(store.now(), Duration::from_secs(60));
+        let soon = rocketjob::later(store.now(), Duration::from_mins(1));
         let job = windowed(CLOSED, 1).run_at(soon).create(store).await.unwrap();
         assert!(waits_for_its_window(store, &job), "scheduled: {job:?}");
 

@@ -10,7 +10,7 @@ use crate::{crowd::Crowd, stores::on_every_store};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-async fn work(job: &JobContext, key: &str) -> JobResult {
+fn work(job: &JobContext, key: &str) -> JobResult {
     let now = job.store().ok_or("it has a store")?.now();
     let crowd = job.shared::<Crowd>()?;
     crowd.enter(key, now);
@@ -25,7 +25,7 @@ struct FortyPerSecond {}
 
 impl Perform for FortyPerSecond {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
-        work(job, "all").await
+        work(job, "all")
     }
 }
 
@@ -39,7 +39,7 @@ struct OncePerHour {
 impl Perform for OncePerHour {
     async fn perform(&mut self, job: &JobContext) -> JobResult {
         let customer = self.customer.as_deref();
-        work(job, customer.unwrap_or("nobody")).await
+        work(job, customer.unwrap_or("nobody"))
     }
 }
 
