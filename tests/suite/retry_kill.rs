@@ -71,7 +71,10 @@ async fn kills_neither_lose_nor_add_an_attempt(fixture: &Fixture) {
         process::terminate(server).await;
     }
     for job in Ask::query(store).limit(1000).list().await.unwrap() {
-        assert_eq!(job.document().failure_count(), i64::try_from(FAILURES).unwrap());
+        assert_eq!(
+            job.document().failure_count(),
+            i64::try_from(FAILURES).unwrap()
+        );
         let state = job.concern::<Retry>().unwrap();
         assert_eq!(state.failed_at_list.len() as u64, FAILURES - 1);
         assert_eq!(state.retry_history.len() as u64, FAILURES);
