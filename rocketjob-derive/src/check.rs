@@ -6,7 +6,7 @@ use proc_macro2::Ident;
 use syn::{Data, Fields, LitStr};
 
 use crate::{
-    attr::{Concern, Field, Job},
+    attr::{self, Concern, Field, Job},
     envelope,
     expand::is_option,
     problems::Problems,
@@ -212,6 +212,12 @@ fn check_instances(job: &Job<'_>, problems: &mut Problems) {
         problems.add(
             other,
             format!("`{first}` and `{other}` would each make a next instance: keep one of them"),
+        );
+    }
+    if *first == "cron" && attr::option_of(&job.input.attrs, "unique").is_some() {
+        problems.add(
+            first,
+            "the next instance that `cron` makes would stand in the way of this one, and `unique` refuse it: remove `unique`; `cron` lets each schedule be there once anyway",
         );
     }
     for field in &job.fields {

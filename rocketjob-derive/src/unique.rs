@@ -230,6 +230,13 @@ pub(crate) fn check(job: &Job<'_>, problems: &mut Problems) {
     }
     let states = items.iter().find(|option| option.is("states"));
     let scope = states.map_or(Some(Scope::Active), |states| scope(states, ignored));
+    let is_restarted = attr::option_of(&job.input.attrs, "restart").is_some();
+    if is_restarted && scope == Some(Scope::Unfinished) {
+        problems.add(
+            &item.name,
+            "an instance that failed holds its key, and the next one that `restart` makes would be refused: write `states = [queued, running]`",
+        );
+    }
     let is_singleton = attr::option_of(&job.input.attrs, "singleton").is_some();
     if is_singleton && scope == Some(Scope::Active) {
         problems.add(

@@ -19,7 +19,8 @@ const SKEW: SignedDuration = SignedDuration::from_hours(1);
 
 const DAY: i64 = 24 * 60 * 60;
 
-/// Deletes jobs that were completed, failed, aborted or paused long ago.
+/// Deletes jobs that were completed, failed, aborted or paused long ago: once, or by a schedule that
+/// it is given when it is created, such as [`SCHEDULE`](Self::SCHEDULE).
 ///
 /// For each state it says how many seconds a job stays there before it is deleted; without a number
 /// jobs stay. A queued job is deleted so long after its creation, all others after `completed_at`,
@@ -31,7 +32,7 @@ const DAY: i64 = 24 * 60 * 60;
 #[derive(RocketJob, Serialize, Deserialize, Validate, Debug, Clone, PartialEq)]
 #[rocketjob(crate = "rocketjob_core", unregistered)]
 #[rocketjob(kind = "RocketJob::Jobs::HousekeepingJob", priority = 25)]
-#[rocketjob(description = "Deletes jobs that ended long ago")]
+#[rocketjob(description = "Deletes jobs that ended long ago", cron)]
 #[serde(default)]
 pub struct HousekeepingJob {
     /// Seconds until an aborted job is deleted; a week unless set.
@@ -58,6 +59,7 @@ pub struct HousekeepingJob {
     #[field(user_editable, copy_on_restart)]
     pub destroy_zombies: bool,
     /// How many jobs this run has deleted, by state.
+    #[field(default)]
     pub deleted: BTreeMap<String, i64>,
 }
 
@@ -77,6 +79,9 @@ impl Default for HousekeepingJob {
 }
 
 impl HousekeepingJob {
+    /// The schedule of the original: every quarter of an hour.
+    pub const SCHEDULE: &'static str = "0,15,30,45 * * * * UTC";
+
     /// The states with their retentions.
     fn retentions(&self) -> [(State, Option<i64>); 5] {
         [

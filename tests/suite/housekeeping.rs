@@ -2,7 +2,7 @@
 
 use bson::oid::ObjectId;
 use jiff::{SignedDuration, Timestamp};
-use rocketjob::{jobs::HousekeepingJob, name, prelude::*};
+use rocketjob::{Cron, CronState, jobs::HousekeepingJob, name, prelude::*};
 use rocketjob_testing::{eventually, insert_all, job};
 
 use crate::stores::{Fixture, on_every_store};
@@ -133,6 +133,26 @@ on_every_store! {
         server.stop().await.unwrap();
         clean(fixture, HousekeepingJob::default()).await;
         assert!(!are_there(store, &gone).await);
+    }
+
+    async fn it_runs_by_a_schedule(fixture: &Fixture) {
+        let store = &fixture.store;
+        let gone = old(store, State::Aborted, 8 * DAY, 3).await;
+        let job = HousekeepingJob { failed_retention: Some(77), ..HousekeepingJob::default() };
+        let schedule = CronState::scheduled(HousekeepingJob::SCHEDULE);
+        let job = job.concern::<Cron>(&schedule).create(store).await.unwrap();
+        assert!(job.document().run_at().is_some_and(|run_at| run_at > store.now()));
+        let server = fixture.server::<HousekeepingJob>().start().await.unwrap();
+        let mut job = job;
+        job.run_now().await.unwrap();
+        eventually("old jobs are gone", async || (!are_there(store, &gone).await).then_some(())).await;
+        let next = eventually("the next instance waits", async || {
+            let waiting = HousekeepingJob::query(store).state(State::Queued).list().await.unwrap();
+            waiting.into_iter().find(|next| next.id() != job.id())
+        }).await;
+        server.stop().await.unwrap();
+        assert_eq!((next.failed_retention, next.deleted.len()), (Some(77), 0));
+        assert!(next.document().run_at().is_some_and(|run_at| run_at > store.now()));
     }
 
     async fn a_negative_retention_is_refused(fixture: &Fixture) {

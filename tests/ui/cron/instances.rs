@@ -21,4 +21,20 @@ struct Forgetful {
     skipped: String,
 }
 
+#[derive(RocketJob, Serialize, Deserialize)]
+#[cron("0 2 * * *")]
+#[unique(by = [customer])]
+struct Alike {
+    #[field(copy_on_restart)]
+    customer: String,
+}
+
+#[derive(RocketJob, Serialize, Deserialize)]
+#[restart]
+#[unique(by = [customer], states = [queued, running, paused, failed])]
+struct Unfinished {
+    #[field(copy_on_restart)]
+    customer: String,
+}
+
 fn main() {}
