@@ -1,5 +1,7 @@
 //! One page for each concern: what it is for, what it guarantees, and an example that runs.
 
+#[doc = include_str!("../docs/concerns/callbacks.md")]
+pub mod callbacks {}
 #[doc = include_str!("../docs/concerns/depends_on.md")]
 pub mod depends_on {}
 #[doc = include_str!("../docs/concerns/processing_window.md")]
@@ -24,3 +26,6 @@ pub mod unique {}
 #[cfg(feature = "jobs")]
 #[doc = include_str!("../docs/concerns/housekeeping.md")]
 pub mod housekeeping {}
+
+#[doc = include_str!("../docs/concerns/together.md")]
+pub mod together {}
