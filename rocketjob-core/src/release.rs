@@ -85,12 +85,15 @@ pub async fn release_due(store: &dyn Storage, limits: &dyn Limits) -> Result<u64
     Ok(released)
 }
 
-/// Lets jobs go on that wait for a limit which has fallen due, and says when to look again.
+/// Lets jobs go on that wait for a limit which has fallen due.
+///
+/// What is decided is written first, and only one server can: otherwise each of them would let as
+/// many go on. Who dies in between leaves them to the sweep.
 async fn look_at(store: &dyn Storage, limits: &dyn Limits, mut limit: StoredLimit) -> Result<u64> {
     let hold = Limit::hold(&limit.key);
     let now = store.now();
     let first = store.next_held(&before(&hold)).await?;
-    let (mut released, mut next) = (0, None);
+    let (mut wanted, mut next) = (0, None);
     if let Some(job) = first.filter(|job| job.hold() == Some(&hold)) {
         let room = match room(store, limits, &job, &hold).await? {
             Some(room) => room,
@@ -98,16 +101,14 @@ async fn look_at(store: &dyn Storage, limits: &dyn Limits, mut limit: StoredLimi
             None if limit.again.is_some() => 1,
             None => limit.free(now),
         };
-        let wanted = room.min(GROUP);
-        if wanted > 0 {
-            released = store.release(&hold, wanted).await?;
+        wanted = room.min(GROUP);
+        if limit.is_rate() {
+            wanted = limit.promise(wanted, now);
         }
-        let are_all = released < wanted as u64;
         next = match limit.again {
-            _ if are_all => None,
             _ if room > GROUP => Some(now),
             Some(again) => Some(later(now, again)),
-            None if limit.is_rate() => Some(limit.next_free(now).unwrap_or(now)),
+            None if limit.is_rate() => Some(limit.next_look(now)),
             // Whoever ends a job gives its place on.
             None => None,
         };
@@ -115,10 +116,12 @@ async fn look_at(store: &dyn Storage, limits: &dyn Limits, mut limit: StoredLimi
     let version = limit.version;
     limit.next = next;
     limit.version = store.next_id();
-    // Refused when another server was faster, or a claim has just held a job: then it is due still,
-    // or knows better.
-    store.swap_limit(Some(version), &limit).await?;
-    Ok(released)
+    let is_decided = store.swap_limit(Some(version), &limit).await?;
+    if is_decided && wanted > 0 {
+        return store.release(&hold, wanted).await;
+    }
+    // Otherwise another server was faster, or a claim has just held a job: then it is due still.
+    Ok(0)
 }
 
 /// How many jobs that are held for `hold` may go on, as far as `job`, the first of them, tells.

@@ -33,6 +33,10 @@ use crate::{
 const TRIES: usize = 10;
 /// How far a booking is moved at most.
 const MOST_LATE: Duration = Duration::from_millis(500);
+/// For how long jobs that were let go on may take to book their starts.
+const PROMISED: Duration = Duration::from_millis(500);
+/// How much time lies between two looks at least.
+const PACE: Duration = Duration::from_millis(5);
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
 const KEPT: Duration = Duration::from_mins(1);
 
@@ -97,6 +101,8 @@ pub struct StoredLimit {
     booked_of: u32,
     /// By time.
     taken: Vec<Taken>,
+    /// How many jobs were let go on and have not booked a start yet, and until when that counts.
+    promised: Option<(u32, Timestamp)>,
 }
 
 impl StoredLimit {
@@ -110,6 +116,7 @@ impl StoredLimit {
             again: None,
             booked_of: 0,
             taken: Vec::new(),
+            promised: None,
         }
     }
 
@@ -177,7 +184,29 @@ impl StoredLimit {
         for start in &starts {
             self.take(rate.free_at(*start));
         }
+        if let Some((promised, _)) = &mut self.promised {
+            *promised = promised.saturating_sub(u32::try_from(starts.len()).unwrap_or(u32::MAX));
+        }
+        self.promised = self.promised.filter(|(promised, _)| *promised > 0);
         starts
+    }
+
+    /// Promises up to `free` starts to jobs that are let go on, and says how many were not promised
+    /// before: else the same starts would be promised again until the first jobs have booked them.
+    pub(crate) fn promise(&mut self, free: usize, now: Timestamp) -> usize {
+        let before = self.promised.filter(|(_, until)| *until > now);
+        let (promised, until) = before.unwrap_or((0, later(now, PROMISED)));
+        let new = free.saturating_sub(usize::try_from(promised).unwrap_or(usize::MAX));
+        let new = u32::try_from(new).unwrap_or(u32::MAX);
+        self.promised = Some((promised.saturating_add(new), until));
+        usize::try_from(new).unwrap_or(usize::MAX)
+    }
+
+    /// When it is to be looked at after a look at `now`.
+    pub(crate) fn next_look(&self, now: Timestamp) -> Timestamp {
+        let promised = self.promised.map(|(_, until)| until);
+        let next = self.next_free(now).or(promised);
+        next.map_or_else(|| later(now, PROMISED), |next| next.max(later(now, PACE)))
     }
 
     /// Gives starts back that were booked and not used.
@@ -266,6 +295,10 @@ impl StoredLimit {
             let again = i64::try_from(again.as_millis()).unwrap_or(i64::MAX);
             document.insert("again", integer(again));
         }
+        if let Some((promised, until)) = self.promised {
+            document.insert("promised", integer(promised.into()));
+            document.insert("promised_until", date(until));
+        }
         if let Some(expires_at) = self.expires_at() {
             document.insert("expires_at", date(expires_at));
         }
@@ -301,6 +334,7 @@ impl StoredLimit {
             again: again.and_then(|again| Some(Duration::from_millis(u64::try_from(again).ok()?))),
             booked_of: number(document, "of").unwrap_or(0),
             taken,
+            promised: number(document, "promised").zip(time(document, "promised_until")),
         }
     }
 }
