@@ -80,45 +80,56 @@ pub async fn release_free_places(store: &dyn Storage, limits: &dyn Limits) -> Re
 pub async fn release_due(store: &dyn Storage, limits: &dyn Limits) -> Result<u64> {
     let mut released = 0;
     for limit in store.due_limits(KEYS_PER_SWEEP).await? {
-        released += look_at(store, limits, limit).await?;
+        released += look_at(store, limits, &limit).await?;
     }
     Ok(released)
 }
 
-/// Lets jobs go on that wait for a limit which has fallen due, and says when to look again.
-async fn look_at(store: &dyn Storage, limits: &dyn Limits, mut limit: StoredLimit) -> Result<u64> {
-    let hold = Limit::hold(&limit.key);
-    let now = store.now();
+/// Lets jobs go on that wait for a limit which has fallen due.
+///
+/// What is decided is written first, and only one server can: otherwise each of them would let as
+/// many go on. Who dies in between leaves them to the sweep.
+async fn look_at(store: &dyn Storage, limits: &dyn Limits, due: &StoredLimit) -> Result<u64> {
+    let hold = Limit::hold(&due.key);
     let first = store.next_held(&before(&hold)).await?;
-    let (mut released, mut next) = (0, None);
-    if let Some(job) = first.filter(|job| job.hold() == Some(&hold)) {
-        let room = match room(store, limits, &job, &hold).await? {
-            Some(room) => room,
-            // Who performs the kind can tell: one of its jobs asks there.
-            None if limit.again.is_some() => 1,
-            None => limit.free(now),
-        };
-        let wanted = room.min(GROUP);
-        if wanted > 0 {
-            released = store.release(&hold, wanted).await?;
+    let room = match first.filter(|job| job.hold() == Some(&hold)) {
+        // Nobody waits any more, unless a claim is just about to hold a job: then it says so.
+        None => return forget(store, due).await,
+        Some(job) => room(store, limits, &job, &hold).await?,
+    };
+    let now = store.now();
+    let decided = change_limit(store, &due.key, |limit| {
+        if limit.next.is_none_or(|next| next > now) {
+            // Another server was faster.
+            return 0;
         }
-        let are_all = released < wanted as u64;
-        next = match limit.again {
-            _ if are_all => None,
+        if limit.is_rate() {
+            let wanted = limit.promise(limit.free(now).min(GROUP), now);
+            limit.next = Some(limit.next_look(now));
+            return wanted;
+        }
+        // Who performs the kind can tell: where this server does not, one of its jobs asks there.
+        let room = room.unwrap_or(usize::from(limit.again.is_some()));
+        limit.next = match limit.again {
             _ if room > GROUP => Some(now),
             Some(again) => Some(later(now, again)),
-            None if limit.is_rate() => Some(limit.next_free(now).unwrap_or(now)),
             // Whoever ends a job gives its place on.
             None => None,
         };
+        room.min(GROUP)
+    });
+    match decided.await? {
+        Some(wanted) if wanted > 0 => store.release(&hold, wanted).await,
+        _ => Ok(0),
     }
-    let version = limit.version;
-    limit.next = next;
-    limit.version = store.next_id();
-    // Refused when another server was faster, or a claim has just held a job: then it is due still,
-    // or knows better.
-    store.swap_limit(Some(version), &limit).await?;
-    Ok(released)
+}
+
+/// Nobody waits for a limit: it is not looked at again, if it is as it was.
+async fn forget(store: &dyn Storage, due: &StoredLimit) -> Result<u64> {
+    let mut limit = due.clone();
+    (limit.next, limit.version) = (None, store.next_id());
+    store.swap_limit(Some(due.version), &limit).await?;
+    Ok(0)
 }
 
 /// How many jobs that are held for `hold` may go on, as far as `job`, the first of them, tells.

@@ -7,11 +7,12 @@
 //! in the jobs' documents, since jobs may run longer or shorter than the window, but in one small
 //! document for each key, which is replaced as a whole if nobody else has replaced it meanwhile.
 //!
-//! A start is booked a little ahead of its time (`Rate::ahead`), as long as claims take: the job is
-//! claimed with a `started_at` that is about to come, and its worker waits for it. What begins later
-//! than it was booked by more than half of `Rate::slack` moves its booking first (`start_in_time`). So the
-//! windows hold for the moments at which jobs begin, and not only for those at which they were
-//! claimed.
+//! A start is booked ahead of its time, as long as it takes to claim a job and to begin it (the
+//! lead): the job is claimed with a `started_at` that is about to come, and its worker waits for it.
+//! What begins later than it was booked by more than half of `Rate::slack` moves its booking first
+//! (`start_in_time`), and the lead grows; otherwise it becomes shorter again. So the windows hold for
+//! the moments at which jobs begin, and not only for those at which they were claimed, and no place
+//! lies idle while claims are under way.
 
 use std::time::Duration;
 
@@ -31,8 +32,14 @@ use crate::{
 
 /// How often a change is tried that others were faster than.
 const TRIES: usize = 10;
-/// How far a booking is moved at most.
+/// How far ahead the starts are booked of a job that has several rates.
+const TOGETHER: Duration = Duration::from_millis(50);
+/// How far a booking is moved at most, and how far ahead it is made.
 const MOST_LATE: Duration = Duration::from_millis(500);
+/// For how long jobs that were let go on may take to book their starts.
+const PROMISED: Duration = Duration::from_millis(500);
+/// How much time lies between two looks at least.
+const PACE: Duration = Duration::from_millis(5);
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
 const KEPT: Duration = Duration::from_mins(1);
 
@@ -46,9 +53,14 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// How far ahead of its time a start may be booked.
-    pub fn ahead(&self) -> Duration {
+    /// How far ahead of its time a start is booked, at least.
+    fn least_lead(&self) -> Duration {
         whole_milliseconds(self.per / 32).min(Duration::from_millis(50))
+    }
+
+    /// And at most.
+    fn most_lead(&self) -> Duration {
+        whole_milliseconds(self.per / 4).min(MOST_LATE)
     }
 
     /// How much later than booked a job may begin.
@@ -57,15 +69,14 @@ impl Rate {
             .clamp(Duration::from_millis(1), Duration::from_millis(200))
     }
 
-    /// When the place of a start at `start` may be booked again. Rounded up, so that few times are
-    /// kept however many starts there are.
-    fn free_at(&self, start: Timestamp) -> Timestamp {
+    /// When the place of a start at `start` may be used again. Rounded up, so that few times are kept
+    /// however many starts there are.
+    fn over(&self, start: Timestamp) -> Timestamp {
         let grain = whole_milliseconds(self.per / 128).max(Duration::from_millis(1));
         let grain = i64::try_from(grain.as_millis()).unwrap_or(1);
         let over = later(later(start, self.per), self.slack()).as_millisecond();
         let over = over.saturating_add(grain - 1) / grain * grain;
-        let ahead = i64::try_from(self.ahead().as_millis()).unwrap_or(0);
-        Timestamp::from_millisecond(over - ahead).unwrap_or(Timestamp::MAX)
+        Timestamp::from_millisecond(over).unwrap_or(Timestamp::MAX)
     }
 }
 
@@ -73,10 +84,10 @@ fn whole_milliseconds(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// Starts whose places may be booked again at the same time.
+/// Starts whose places may be used again at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Taken {
-    free_at: Timestamp,
+    over: Timestamp,
     count: u32,
 }
 
@@ -95,8 +106,12 @@ pub struct StoredLimit {
     pub again: Option<Duration>,
     /// The number by which the last start was booked.
     booked_of: u32,
+    /// How far ahead starts are booked.
+    lead: Duration,
     /// By time.
     taken: Vec<Taken>,
+    /// How many jobs were let go on and have not booked a start yet, and until when that counts.
+    promised: Option<(u32, Timestamp)>,
 }
 
 impl StoredLimit {
@@ -109,7 +124,9 @@ impl StoredLimit {
             next: None,
             again: None,
             booked_of: 0,
+            lead: Duration::ZERO,
             taken: Vec::new(),
+            promised: None,
         }
     }
 
@@ -122,9 +139,9 @@ impl StoredLimit {
         }
     }
 
-    /// How many starts are free at `now` of those by whose number the last one was booked.
+    /// How many starts may be booked at `now` of those by whose number the last one was booked.
     pub fn free(&self, now: Timestamp) -> usize {
-        self.room(self.most(self.booked_of), now)
+        self.room(self.most(self.booked_of), later(now, self.lead * 2))
     }
 
     /// Whether starts are booked in it.
@@ -132,40 +149,41 @@ impl StoredLimit {
         self.booked_of > 0 || !self.taken.is_empty()
     }
 
-    fn room(&self, most: u32, now: Timestamp) -> usize {
-        let taken = self.taken.iter().filter(|taken| taken.free_at > now);
+    /// How many places are over by `time`.
+    fn room(&self, most: u32, time: Timestamp) -> usize {
+        let taken = self.taken.iter().filter(|taken| taken.over > time);
         let taken: u64 = taken.map(|taken| u64::from(taken.count)).sum();
         usize::try_from(u64::from(most).saturating_sub(taken)).unwrap_or(usize::MAX)
     }
 
-    /// Books up to `wanted` starts, and says when each may be: now, or within
-    /// [`ahead`](Rate::ahead) if the claim `may_wait`.
+    /// Books up to `wanted` starts at the time `now`, and says when each is to be. One that is not
+    /// `alone`, but with others of other limits, is a little later, as they are.
     pub fn book(
         &mut self,
         rate: Rate,
         now: Timestamp,
         wanted: usize,
-        may_wait: bool,
+        alone: bool,
     ) -> Vec<Timestamp> {
         self.booked_of = rate.max;
-        let most = self.most(rate.max);
-        let ahead = rate.ahead();
-        self.taken.retain(|taken| later(taken.free_at, ahead) > now);
-        // Places that are taken still, though they may be booked again.
-        let unused = self.room(most, Timestamp::MIN);
-        let room = if may_wait {
-            self.room(most, now)
+        // Becomes shorter as long as nobody is late.
+        let lead = self.lead - self.lead / 32;
+        self.lead = whole_milliseconds(lead).max(rate.least_lead());
+        let (soonest, latest) = if alone {
+            (later(now, self.lead), later(now, self.lead * 2))
         } else {
-            unused
+            (later(now, TOGETHER), later(now, TOGETHER))
         };
-        let mut left = room.min(wanted);
-        let unused = unused.min(left);
-        let mut starts = vec![now; unused];
-        left -= unused;
+        let most = self.most(rate.max);
+        self.taken.retain(|taken| taken.over > now);
+        let mut left = self.room(most, latest).min(wanted);
+        let at_once = self.room(most, Timestamp::MIN).min(left);
+        let mut starts = vec![soonest; at_once];
+        left -= at_once;
         while left > 0
             && let Some(first) = self.taken.first_mut()
         {
-            let start = later(first.free_at, ahead);
+            let start = first.over.max(soonest);
             let used = left.min(usize::try_from(first.count).unwrap_or(usize::MAX));
             starts.extend(std::iter::repeat_n(start, used));
             left -= used;
@@ -175,42 +193,65 @@ impl StoredLimit {
             }
         }
         for start in &starts {
-            self.take(rate.free_at(*start));
+            self.take(rate.over(*start));
         }
+        if let Some((promised, _)) = &mut self.promised {
+            *promised = promised.saturating_sub(u32::try_from(starts.len()).unwrap_or(u32::MAX));
+        }
+        self.promised = self.promised.filter(|(promised, _)| *promised > 0);
         starts
+    }
+
+    /// Promises up to `free` starts to jobs that are let go on, and says how many were not promised
+    /// before: else the same starts would be promised again until the first jobs have booked them.
+    pub(crate) fn promise(&mut self, free: usize, now: Timestamp) -> usize {
+        let before = self.promised.filter(|(_, until)| *until > now);
+        let (promised, until) = before.unwrap_or((0, later(now, PROMISED)));
+        let new = free.saturating_sub(usize::try_from(promised).unwrap_or(usize::MAX));
+        let new = u32::try_from(new).unwrap_or(u32::MAX);
+        self.promised = Some((promised.saturating_add(new), until));
+        usize::try_from(new).unwrap_or(usize::MAX)
+    }
+
+    /// When it is to be looked at after a look at `now`.
+    pub(crate) fn next_look(&self, now: Timestamp) -> Timestamp {
+        let promised = self.promised.map(|(_, until)| until);
+        let next = self.next_free(now).or(promised);
+        next.map_or_else(|| later(now, PROMISED), |next| next.max(later(now, PACE)))
     }
 
     /// Gives starts back that were booked and not used.
     pub fn give_back(&mut self, rate: Rate, starts: &[Timestamp]) {
         for start in starts {
-            self.leave(rate.free_at(*start));
+            self.leave(rate.over(*start));
         }
     }
 
-    /// Moves a start that was booked for `booked` to `now`. `false` when its place has been given to
+    /// Moves a start that was booked for `booked` to `start`. `false` when its place has been given to
     /// another one since.
-    fn move_start(&mut self, rate: Rate, booked: Timestamp, now: Timestamp) -> bool {
-        let moved = self.leave(rate.free_at(booked));
+    fn move_start(&mut self, rate: Rate, booked: Timestamp, start: Timestamp) -> bool {
+        let moved = self.leave(rate.over(booked));
         if moved {
-            self.take(rate.free_at(now));
+            self.take(rate.over(start));
         }
         moved
     }
 
-    fn take(&mut self, free_at: Timestamp) {
-        match self
-            .taken
-            .binary_search_by_key(&free_at, |taken| taken.free_at)
-        {
+    /// A job was later than it was booked by this much.
+    fn note_late(&mut self, rate: Rate, late: Duration) {
+        let longer = self.lead.max(rate.least_lead()) + late;
+        self.lead = whole_milliseconds(longer).min(rate.most_lead());
+    }
+
+    fn take(&mut self, over: Timestamp) {
+        match self.taken.binary_search_by_key(&over, |taken| taken.over) {
             Ok(index) => self.taken[index].count += 1,
-            Err(index) => self.taken.insert(index, Taken { free_at, count: 1 }),
+            Err(index) => self.taken.insert(index, Taken { over, count: 1 }),
         }
     }
 
-    fn leave(&mut self, free_at: Timestamp) -> bool {
-        let found = self
-            .taken
-            .binary_search_by_key(&free_at, |taken| taken.free_at);
+    fn leave(&mut self, over: Timestamp) -> bool {
+        let found = self.taken.binary_search_by_key(&over, |taken| taken.over);
         if let Ok(index) = found {
             self.taken[index].count -= 1;
             if self.taken[index].count == 0 {
@@ -220,10 +261,12 @@ impl StoredLimit {
         found.is_ok()
     }
 
-    /// When the next place is free that is not free at `now`.
+    /// When the next place may be booked that may not at `now`.
     pub fn next_free(&self, now: Timestamp) -> Option<Timestamp> {
-        let mut taken = self.taken.iter().map(|taken| taken.free_at);
-        taken.find(|free_at| *free_at > now)
+        let ahead = later(now, self.lead * 2);
+        let mut over = self.taken.iter().map(|taken| taken.over);
+        let next = over.find(|over| *over > ahead)?;
+        next.checked_sub(self.lead * 2).ok()
     }
 
     /// A job waits for the limit from `now` on: it is to be looked at when there may be room, or
@@ -241,14 +284,14 @@ impl StoredLimit {
     /// From when on nothing is lost when it is forgotten; `None` while it says something.
     pub fn expires_at(&self) -> Option<Timestamp> {
         let says_something = self.max.is_some() || self.next.is_some();
-        let last = self.taken.last().map(|taken| taken.free_at);
+        let last = self.taken.last().map(|taken| taken.over);
         (!says_something).then(|| later(last.unwrap_or(Timestamp::UNIX_EPOCH), KEPT))
     }
 
     /// The stored form.
     pub fn to_document(&self) -> Document {
         let taken = self.taken.iter().map(|taken| {
-            Bson::from(doc! { "at": date(taken.free_at), "n": integer(taken.count.into()) })
+            Bson::from(doc! { "at": date(taken.over), "n": integer(taken.count.into()) })
         });
         let mut document = doc! {
             name::ID: &self.key,
@@ -265,6 +308,14 @@ impl StoredLimit {
         if let Some(again) = self.again {
             let again = i64::try_from(again.as_millis()).unwrap_or(i64::MAX);
             document.insert("again", integer(again));
+        }
+        if !self.lead.is_zero() {
+            let lead = i64::try_from(self.lead.as_millis()).unwrap_or(0);
+            document.insert("lead", integer(lead));
+        }
+        if let Some((promised, until)) = self.promised {
+            document.insert("promised", integer(promised.into()));
+            document.insert("promised_until", date(until));
         }
         if let Some(expires_at) = self.expires_at() {
             document.insert("expires_at", date(expires_at));
@@ -286,12 +337,12 @@ impl StoredLimit {
         let taken = taken.filter_map(|taken| {
             let taken = taken.as_document()?;
             Some(Taken {
-                free_at: time(taken, "at")?,
+                over: time(taken, "at")?,
                 count: number(taken, "n")?,
             })
         });
         let mut taken: Vec<_> = taken.collect();
-        taken.sort_unstable_by_key(|taken| taken.free_at);
+        taken.sort_unstable_by_key(|taken| taken.over);
         let again = document.get("again").and_then(whole_number);
         Self {
             key: document.get_str(name::ID).unwrap_or_default().to_owned(),
@@ -300,7 +351,9 @@ impl StoredLimit {
             next: time(document, "next"),
             again: again.and_then(|again| Some(Duration::from_millis(u64::try_from(again).ok()?))),
             booked_of: number(document, "of").unwrap_or(0),
+            lead: Duration::from_millis(number(document, "lead").unwrap_or(0).into()),
             taken,
+            promised: number(document, "promised").zip(time(document, "promised_until")),
         }
     }
 }
@@ -357,10 +410,9 @@ pub async fn start_in_time<S: JobStore + LimitStore + ?Sized>(
         return Ok(Some(Duration::ZERO));
     };
     if now > later(*booked, slack) {
-        let ahead = rates.iter().map(|(_, rate)| rate.ahead()).max();
         // The later it is, the slower the store and this machine are.
         let late = Duration::try_from(now.duration_since(*booked)).unwrap_or_default();
-        let start = later(now, ahead.unwrap_or_default().max(late.min(MOST_LATE)));
+        let start = later(now, late.clamp(TOGETHER, MOST_LATE));
         for (key, rate) in rates {
             if !move_start(store, key, rate, *booked, now, start).await? {
                 return Ok(None);
@@ -382,8 +434,13 @@ async fn move_start<S: JobStore + LimitStore + ?Sized>(
     start: Timestamp,
 ) -> Result<bool> {
     let moved = change_limit(store, key, |limit| {
-        limit.move_start(rate, booked, start)
-            || (!limit.book(rate, now, 1, false).is_empty() && limit.move_start(rate, now, start))
+        let late = Duration::try_from(now.duration_since(booked)).unwrap_or_default();
+        limit.note_late(rate, late.min(MOST_LATE));
+        if limit.move_start(rate, booked, start) {
+            return true;
+        }
+        let anew = limit.book(rate, now, 1, false).pop();
+        anew.is_some_and(|anew| limit.move_start(rate, anew, start))
     });
     Ok(moved.await?.unwrap_or(false))
 }

@@ -91,18 +91,18 @@ impl Places {
                 .iter()
                 .filter_map(|limit| Some((limit, limit.rate()?)));
             // Several must begin at the same time.
-            let may_wait = rates.clone().count() == 1;
+            let alone = rates.clone().count() == 1;
             for (limit, rate) in rates {
-                let (_, jobs, all_may_wait) = asked.entry(&limit.key).or_insert((rate, 0, true));
+                let (_, jobs, all_alone) = asked.entry(&limit.key).or_insert((rate, 0, true));
                 *jobs += 1;
-                *all_may_wait &= may_wait;
+                *all_alone &= alone;
             }
         }
         let mut booking: Vec<BoxFuture<'_, Result<Booked>>> = Vec::with_capacity(asked.len());
-        for (key, (rate, jobs, may_wait)) in asked {
+        for (key, (rate, jobs, alone)) in asked {
             let wanted = jobs.min(wanted);
             let booked = async move {
-                let book = move |limit: &mut StoredLimit| limit.book(rate, now, wanted, may_wait);
+                let book = move |limit: &mut StoredLimit| limit.book(rate, now, wanted, alone);
                 let starts = change_limit(store, key, book).await?.unwrap_or_default();
                 Ok((key.to_owned(), (rate, starts.into())))
             };

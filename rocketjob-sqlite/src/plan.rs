@@ -193,7 +193,7 @@ async fn every_hot_operation_searches_its_index() {
     let claimed = large.claim(5, 1, &TwoAtATime).await;
     assert_eq!(claimed.jobs.len(), 2, "the others of the kind are held");
     assert!(claimed.next_due.is_some());
-    large.assert_uses(&["jobs_ready"], Some("jobs_scheduled"));
+    large.assert_uses(&["jobs_ready", "limits_next"], Some("jobs_scheduled"));
 
     watch.reset();
     let patches = claimed.jobs.iter().map(|job| Patch {
@@ -242,7 +242,7 @@ async fn every_hot_operation_searches_its_index() {
         .unwrap();
     watch.reset();
     assert_eq!(store.promote(1_000).await.unwrap(), 3);
-    large.assert_uses(&["jobs_scheduled", "jobs_waiting"], None);
+    large.assert_uses(&["jobs_scheduled", "jobs_waiting", "limits_expires"], None);
 
     watch.reset();
     assert_eq!(

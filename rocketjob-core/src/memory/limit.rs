@@ -129,12 +129,12 @@ impl Jobs {
             .filter_map(|limit| Some((limit, limit.rate()?)))
             .collect();
         // Several must begin at the same time.
-        let may_wait = rates.len() == 1;
+        let alone = rates.len() == 1;
         let mut booked = Vec::new();
         for (limit, rate) in rates {
             let stored = self.limits.entry(limit.key.clone());
             let stored = stored.or_insert_with(|| StoredLimit::new(&limit.key, mint()));
-            let Some(start) = stored.book(rate, now, 1, may_wait).pop() else {
+            let Some(start) = stored.book(rate, now, 1, alone).pop() else {
                 for (limit, rate, start) in booked {
                     self.change_limit(limit, mint, |stored| {
                         stored.give_back(rate, &[start]);

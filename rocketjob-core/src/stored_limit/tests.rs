@@ -54,23 +54,42 @@ fn no_window_has_more_starts_than_the_rate_and_nearly_all_are_used() {
 }
 
 #[test]
-fn starts_are_late_by_no_more_than_was_promised() {
+fn starts_are_booked_ahead_of_their_time() {
     let rate = Rate {
         max: 3,
         per: SECOND,
     };
     let mut limit = limit();
-    assert_eq!(limit.book(rate, at(0), 5, true), [at(0); 3]);
+    let lead = rate.least_lead();
+    assert_eq!(limit.book(rate, at(0), 5, true), [later(at(0), lead); 3]);
     assert_eq!(limit.book(rate, at(500), 1, true), []);
-    let free = limit.next_free(at(500)).unwrap();
-    assert!(free > at(900) && free <= at(1010), "{free}");
-    let ahead = limit.book(rate, free, 1, true);
-    assert_eq!(ahead, [later(free, rate.ahead())], "booked before its time");
+    let next = limit.next_free(at(500)).unwrap();
+    assert_eq!(limit.free(next), 3);
+    let ahead = limit.book(rate, next, 1, true);
     assert_eq!(
-        limit.book(rate, free, 1, false),
-        [],
-        "not by who cannot wait"
+        ahead,
+        [later(next, lead * 2)],
+        "no earlier than its place is over"
     );
+    assert_eq!(limit.book(rate, later(next, SECOND), 1, false).len(), 1);
+}
+
+#[test]
+fn the_lead_grows_when_jobs_are_late_and_becomes_shorter_again() {
+    let rate = Rate {
+        max: 100,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    limit.note_late(rate, Duration::from_millis(100));
+    let start = limit.book(rate, at(0), 1, true)[0];
+    assert!(start > at(100), "{start}");
+    limit.note_late(rate, SECOND * 9);
+    assert!(limit.lead <= rate.most_lead());
+    for _ in 0..200 {
+        limit.book(rate, at(0), 0, true);
+    }
+    assert_eq!(limit.lead, rate.least_lead());
 }
 
 #[test]
@@ -93,11 +112,11 @@ fn who_begins_late_takes_its_place_for_longer() {
         per: SECOND,
     };
     let mut limit = limit();
-    limit.book(rate, at(0), 1, true);
-    assert!(limit.move_start(rate, at(0), at(700)));
+    let booked = limit.book(rate, at(0), 1, true)[0];
+    assert!(limit.move_start(rate, booked, at(700)));
     assert_eq!(limit.book(rate, at(1200), 1, true), []);
     assert!(
-        !limit.move_start(rate, at(0), at(1300)),
+        !limit.move_start(rate, booked, at(1300)),
         "its place is not there any more"
     );
 }

@@ -132,11 +132,11 @@ impl<'s> Grants<'s> {
             .filter_map(|limit| Some((limit, limit.rate()?)))
             .collect();
         // Several must begin at the same time.
-        let may_wait = rates.len() == 1;
+        let alone = rates.len() == 1;
         let mut booked = Vec::new();
         for (limit, rate) in rates {
             let stored = &mut self.kept(&limit.key)?.after;
-            if let Some(start) = stored.book(rate, now, 1, may_wait).pop() {
+            if let Some(start) = stored.book(rate, now, 1, alone).pop() {
                 booked.push((limit, rate, start));
                 continue;
             }
