@@ -49,7 +49,7 @@ pub struct Explanation {
 ///
 /// # pollster::block_on(async {
 /// let store = Store::new(MemoryStore::new());
-/// let explanation = why(&store, store.next_id()).await?;
+/// let explanation = why(&*store, store.next_id()).await?;
 /// assert_eq!(explanation.reason, Reason::NoSuchJob);
 /// assert!(explanation.to_string().contains("there is no job"));
 /// # Ok::<_, rocketjob_core::Error>(())

@@ -236,7 +236,7 @@ on_every_store! {
         if cfg!(target_os = "linux") {
             assert!(dump.workers.iter().all(|worker| worker.thread.is_some()));
         }
-        assert!(dump.to_string().contains(&format!("performs Waiting {job}")), "{dump}");
+        assert!(dump.to_string().contains(&format!("performs WaitingForEvent {job}")), "{dump}");
 
         let stop = WorkerCommand {
             action: WorkerAction::Stop,
