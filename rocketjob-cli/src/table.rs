@@ -151,7 +151,7 @@ mod tests {
                 Some(32),
                 "ID          AGE     TEXT\n0123456789  3 days  a text of…",
             ),
-            (Some(25), "ID          TEXT\n0123456789  a text…"),
+            (Some(25), "ID          TEXT\n0123456789  a text of…"),
             (Some(5), "ID          TEXT\n0123456789  a text…"),
         ] {
             assert_eq!(table(&COLUMNS, &rows, room), expected, "{room:?}");
