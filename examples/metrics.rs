@@ -84,9 +84,7 @@ async fn work(address: &str, server: &str) -> AnyResult<()> {
         .name(server)
         .workers(3)
         .heartbeat_interval(Duration::from_millis(500))
-        // A call may take half as long. What is repeated since no answer came cannot be told from
-        // what another worker did meanwhile, where the job is tried again.
-        .lease(Duration::from_secs(12))
+        .lease(Duration::from_secs(4))
         .shared(ServerName(server.to_owned()))
         .start()
         .await?;

@@ -212,12 +212,16 @@ pub struct Patch {
 
 impl Patch {
     /// Whether `document` shows that an earlier try with the same claim was made, whose answer was
-    /// lost: it stands under the claim's token in the state to which the change leads. Only changes
-    /// that end a claim can be told so.
+    /// lost: it stands under the claim's token in the state to which the change leads, or an attempt
+    /// that is tried again has left its mark, which outlasts the next claim. Only changes that end a
+    /// claim can be told so.
     pub fn was_made(&self, document: &Document) -> bool {
         let (Some(claim), Some(target)) = (&self.guard.claim, self.change.state()) else {
             return false;
         };
+        if let Ok(mark) = self.change.set.get_str(name::RETRIED_CLAIM) {
+            return text(document, name::RETRIED_CLAIM) == Some(mark);
+        }
         !self.change.delete
             && target != State::Running
             && state(document) == Some(target)

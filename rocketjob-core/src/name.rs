@@ -66,6 +66,9 @@ pub const LOST_CLAIMS: &str = "lost_claims";
 /// The token of the claim under which `perform` has begun; written only where that must be known
 /// after a crash.
 pub const BEGUN_CLAIM: &str = "begun_claim";
+/// The token of the claim whose attempt was last put back to be tried again; it tells a repeated
+/// write from a refused one when another worker has the job by then.
+pub const RETRIED_CLAIM: &str = "retried_claim";
 /// The trace that the job continues.
 pub const TRACE: &str = "trace";
 
@@ -107,6 +110,7 @@ pub const ENVELOPE: &[&str] = &[
     SUCCESSORS,
     LOST_CLAIMS,
     BEGUN_CLAIM,
+    RETRIED_CLAIM,
     TRACE,
 ];
 

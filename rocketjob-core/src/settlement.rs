@@ -200,6 +200,7 @@ impl<'a> Settlement<'a> {
             Outcome::Fail(failure) => transition::fail(&mut change, job, failure, now),
             Outcome::Retry { failure, run_at } => {
                 transition::retry_later(&mut change, job, failure, run_at, now);
+                change.put(name::RETRIED_CLAIM, &claim.token);
             }
             Outcome::Abort(failure) => {
                 change.put(name::EXCEPTION, transition::exception(job, failure));

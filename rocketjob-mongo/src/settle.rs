@@ -158,7 +158,12 @@ impl MongoStore {
     ) -> Result<HashMap<ObjectId, Document>> {
         let mut options = limited(0);
         options.hint = Some(Hint::Keys(doc! { name::ID: 1 }));
-        let fields = doc! { name::STATE: 1, name::CLAIM: 1, name::WORKER_NAME: 1 };
+        let fields = doc! {
+            name::STATE: 1,
+            name::CLAIM: 1,
+            name::WORKER_NAME: 1,
+            name::RETRIED_CLAIM: 1,
+        };
         let found = self
             .read_fields(doc! { name::ID: { "$in": ids } }, options, fields)
             .await?;

@@ -78,6 +78,7 @@ macro_rules! conformance {
                 refuses_when_a_further_condition_fails
                 accepts_the_same_outcome_again
                 refuses_an_outcome_whose_job_was_claimed_again
+                accepts_a_repeated_retry_whose_job_was_claimed_again
                 refuses_an_outcome_that_another_claim_reached
                 refuses_a_job_that_is_gone
                 sets_removes_and_counts_up

@@ -167,6 +167,48 @@ pub async fn refuses_an_outcome_whose_job_was_claimed_again(harness: &impl Harne
     assert_eq!(store.get(running.id()).await.unwrap(), Some(again));
 }
 
+/// An attempt that is tried again is known by its mark although the job has been claimed again; the
+/// attempt after it is not affected, and what another claim wrote is no repetition.
+pub async fn accepts_a_repeated_retry_whose_job_was_claimed_again(harness: &impl Harness) {
+    let store = harness.store();
+    job("A").keep().insert(&store).await;
+    let claimer = Claimer::new(&store, ["A"]);
+    let retry = |job: &rocketjob_core::JobDocument, claim| {
+        let outcome = Outcome::Retry {
+            failure: super::failure(),
+            run_at: store.now(),
+        };
+        Settlement::new(job, store.now(), outcome, false, Change::new())
+            .render(claim)
+            .patch
+    };
+    let (running, claim) = claimer.claim_one().await;
+    let first = retry(&running, claim.clone());
+    let other_token = Claim {
+        token: format!("{}0", claim.token),
+        ..claim
+    };
+    let foreign = retry(&running, other_token);
+    let settled = store.settle(vec![first.clone()]).await.unwrap();
+    assert_eq!(settled, [Settled::Accepted]);
+    let (again, claim) = claimer.claim_one().await;
+    assert_eq!((again.id(), again.failure_count()), (running.id(), 1));
+
+    let settled = store.settle(vec![first.clone(), foreign]).await.unwrap();
+    let refused = Settled::Refused(Refusal::ClaimLost);
+    assert_eq!(settled, [Settled::Accepted, refused]);
+    assert_eq!(store.get(running.id()).await.unwrap(), Some(again.clone()));
+
+    let second = retry(&again, claim);
+    let settled = store.settle(vec![second.clone()]).await.unwrap();
+    assert_eq!(settled, [Settled::Accepted]);
+    let after = harness.raw(running.id()).await;
+    let settled = store.settle(vec![second, first]).await.unwrap();
+    let refused = Settled::Refused(Refusal::State(State::Queued));
+    assert_eq!(settled, [Settled::Accepted, refused]);
+    assert_eq!(harness.raw(running.id()).await, after);
+}
+
 /// An outcome that another claim has reached is no repetition either.
 pub async fn refuses_an_outcome_that_another_claim_reached(harness: &impl Harness) {
     let store = harness.store();
