@@ -27,5 +27,9 @@ pub mod unique {}
 #[doc = include_str!("../docs/concerns/housekeeping.md")]
 pub mod housekeeping {}
 
+#[cfg(feature = "worker")]
+#[doc = include_str!("../docs/concerns/versions.md")]
+pub mod versions {}
+
 #[doc = include_str!("../docs/concerns/together.md")]
 pub mod together {}

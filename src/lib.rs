@@ -21,7 +21,7 @@ pub use rocketjob_telemetry as telemetry;
 pub use rocketjob_worker::{
     Dump, Figures, Health, HealthMonitor, HistogramReading, JobDump, KindReading, Listener,
     LogSubscriber, LoopHealth, MAX_READ_AHEAD, Meter, Reading, Server, ServerBuilder, StartReport,
-    Stopped, ThreadDump, WorkerDump, recycle, terminated,
+    Stopped, ThreadDump, Unreadable, WorkerDump, recycle, terminated,
 };
 
 #[cfg(feature = "cli")]
@@ -34,8 +34,9 @@ pub use rocketjob_core::__private;
 /// What a program that defines, creates or performs jobs needs: `use rocketjob::prelude::*;`.
 pub mod prelude {
     pub use rocketjob_core::{
-        AsStore, CreateJob, FailJob, Filter, FindJob, Job, JobContext, JobError, JobHandle,
-        JobResult, LogLevel, MemoryStore, Perform, State, Store, Subscriber, Subscribers,
+        AsStore, Callbacks, CreateJob, FailJob, Filter, FindJob, Job, JobContext, JobError,
+        JobHandle, JobResult, LogLevel, MemoryStore, Perform, Proceed, State, Store, Subscriber,
+        Subscribers, Upgrade,
     };
     pub use rocketjob_derive::RocketJob;
     #[cfg(feature = "worker")]

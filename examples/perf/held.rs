@@ -243,8 +243,9 @@ impl InspectStore for Held {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
-        self.store().first_ready(kind, priorities).await
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.store().first_ready(kind, priorities, at_most).await
     }
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {

@@ -150,7 +150,10 @@ impl<T: Callbacks> OwnCallbacks<T> {
     ) -> Result<JobResult<Change>> {
         let mut job: T = decode(T::DEFINITION, document)?;
         match job.before_transition(transition, stored) {
-            Ok(()) => Ok(Ok(payload_changes(document, &encode(T::DEFINITION, &job)?))),
+            Ok(()) => {
+                let payload = encode(T::DEFINITION, &job)?;
+                Ok(Ok(payload_changes(T::DEFINITION, document, &payload)))
+            }
             Err(error) => Ok(Err(error)),
         }
     }

@@ -74,6 +74,16 @@ impl Change {
         }
     }
 
+    /// Does what `other` says as well; of one field the later word counts.
+    pub fn add(&mut self, other: Self) {
+        for (field, value) in other.set {
+            self.put(field, value);
+        }
+        other.unset.into_iter().for_each(|field| self.take(field));
+        self.increment.extend(other.increment);
+        self.delete |= other.delete;
+    }
+
     /// The state after the change, where it sets one.
     pub fn state(&self) -> Option<State> {
         self.set

@@ -32,6 +32,7 @@ use crate::{
     store::Store,
     successor::{create_successors, successor_id},
     trace::Trace,
+    version::{is_other, upgrade_stored, upgraded},
 };
 
 /// The application's own state, shared by all jobs of a process, by type.
@@ -427,8 +428,8 @@ impl JobContext {
     /// The fields of `payload` that differ from what the store has.
     fn payload_changes(&self, payload: &Document) -> Change {
         let saved = self.inner.saved.lock();
-        let stored = saved.as_ref();
-        payload_changes(stored.unwrap_or(self.document().as_document()), payload)
+        let stored = saved.as_ref().unwrap_or(self.document().as_document());
+        payload_changes(self.inner.definition, stored, payload)
     }
 
     /// What is to be written with the outcome besides the outcome itself: the fields that `perform`
@@ -436,9 +437,7 @@ impl JobContext {
     pub(crate) fn changes(&self, payload: Option<&Document>) -> Change {
         let mut change = self.inner.change.lock().clone();
         if let Some(payload) = payload {
-            for (field, value) in self.payload_changes(payload).set {
-                change.put(field, value);
-            }
+            change.add(self.payload_changes(payload));
         }
         let percent = self.percent_complete();
         if i64::from(percent) != self.inner.document.percent_complete() {
@@ -449,9 +448,25 @@ impl JobContext {
 }
 
 /// The fields of `payload` that differ from those in `stored`. One that was never set stays absent.
-pub(crate) fn payload_changes(stored: &Document, payload: &Document) -> Change {
+/// Where an earlier version of the kind wrote them, they become those of the present one.
+pub(crate) fn payload_changes(
+    definition: &Definition,
+    stored: &Document,
+    payload: &Document,
+) -> Change {
+    if is_other(definition, stored) {
+        let mut change = upgrade_stored(definition, stored);
+        let upgraded = upgraded(definition, stored);
+        change.add(differences(&upgraded, payload));
+        return change;
+    }
+    differences(stored, payload)
+}
+
+/// The fields of `wanted` that differ from those in `stored`. One that was never set stays absent.
+pub(crate) fn differences(stored: &Document, wanted: &Document) -> Change {
     let mut change = Change::new();
-    for (field, value) in payload {
+    for (field, value) in wanted {
         let before = stored.get(field);
         let absent = before.is_none() && *value == bson::Bson::Null;
         if before != Some(value) && !absent {

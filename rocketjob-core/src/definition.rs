@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     concern::ErasedConcern,
     field::{FieldDefinition, FieldType},
+    version::{FIRST_VERSION, UpgradeFn},
 };
 
 /// The priority of a job that says nothing else.
@@ -80,6 +81,10 @@ pub struct Definition {
     pub kind: &'static str,
     /// Earlier names of the kind, whose jobs it still performs.
     pub aliases: &'static [&'static str],
+    /// The version of the job's own fields, from 1.
+    pub version: u32,
+    /// How fields of earlier versions become those of this one.
+    pub upgrade: Option<UpgradeFn>,
     /// The full path of the Rust type.
     pub rust_type: &'static str,
     /// What the kind does, for people: the struct's doc comment.
@@ -114,6 +119,8 @@ impl Definition {
         Self {
             kind,
             aliases: &[],
+            version: FIRST_VERSION,
+            upgrade: None,
             rust_type,
             about: None,
             description: None,
@@ -162,6 +169,7 @@ impl Definition {
         PublishedDefinition {
             kind: self.kind.into(),
             aliases: self.aliases.iter().map(|alias| (*alias).into()).collect(),
+            version: self.version,
             rust_type: self.rust_type.into(),
             about: self.about.map(Into::into),
             description: self.description.map(Into::into),
@@ -191,6 +199,9 @@ pub struct PublishedDefinition {
     /// Earlier names.
     #[serde(default)]
     pub aliases: Vec<String>,
+    /// The version of the job's own fields.
+    #[serde(default = "first_version")]
+    pub version: u32,
     /// The Rust type in the server that published it.
     pub rust_type: String,
     /// What the kind does.
@@ -237,6 +248,10 @@ impl PublishedDefinition {
             .chain(&self.aliases)
             .map(String::as_str)
     }
+}
+
+fn first_version() -> u32 {
+    FIRST_VERSION
 }
 
 fn default_max_lost_claims() -> u32 {

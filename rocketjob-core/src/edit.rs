@@ -19,6 +19,7 @@ use crate::{
     store::Store,
     transition,
     unique::{may_depend_on_fields, move_unique},
+    version::{upgrade_stored, version_of},
 };
 
 /// The states of jobs that may be edited: nobody performs them, and they are not over.
@@ -166,6 +167,14 @@ async fn repair(store: &Store, id: ObjectId, edits: &Edits) -> Result<JobDocumen
 fn edited(kinds: &Kinds, job: &JobDocument, edits: &Edits, now: Timestamp) -> Result<Change> {
     let mut change = edits.change(kinds, job.kind(), now)?;
     check_level(&change)?;
+    let own = own_of_other_version(kinds, job, &change);
+    if !own.is_empty() {
+        let Some(definition) = kinds.definition(job.kind()) else {
+            return Err(of_other_version(kinds, job, &own));
+        };
+        let edits = std::mem::replace(&mut change, upgrade_stored(definition, job.as_document()));
+        change.add(edits);
+    }
     let mut after = job.as_document().clone();
     change.apply(&mut after);
     let mut after = JobDocument::new(after)?;
@@ -243,6 +252,42 @@ fn check_unique(job: &JobDocument, change: &Change) -> Result<()> {
         }
     }
     problems.into_result()
+}
+
+/// The own fields that `change` sets where the job's fields are of another version than the one that
+/// is known, by whose names and types they are edited.
+fn own_of_other_version<'c>(
+    kinds: &Kinds,
+    job: &JobDocument,
+    change: &'c Change,
+) -> Vec<&'c String> {
+    let Some(known) = kinds.published(job.kind()) else {
+        return Vec::new();
+    };
+    if version_of(job.as_document()) == known.version {
+        return Vec::new();
+    }
+    let is_own = |field: &&String| {
+        let mut fields = known.fields.iter().filter(|known| known.concern.is_none());
+        fields.any(|known| known.name == **field)
+    };
+    change.set.keys().filter(is_own).collect()
+}
+
+fn of_other_version(kinds: &Kinds, job: &JobDocument, own: &[&String]) -> Error {
+    let kind = job.kind();
+    let stored = version_of(job.as_document());
+    let known = kinds.published(kind).map_or(0, |known| known.version);
+    let mut problems = ValidationFailed::new();
+    for field in own {
+        problems.add(
+            field.as_str(),
+            format!(
+                "cannot be edited: the job's fields are of version {stored} of `{kind}`, and those of version {known} are known; edit it with the program that performs the kind, which can upgrade it"
+            ),
+        );
+    }
+    Error::Invalid(problems)
 }
 
 fn check_level(change: &Change) -> Result<()> {

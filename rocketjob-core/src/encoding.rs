@@ -25,7 +25,7 @@ use crate::{
     definition::Definition,
     error::{Error, Result},
     field::{FieldDefinition, FieldType, ScalarType},
-    name,
+    name, version,
 };
 
 /// The stored form of a job's own fields. `None` becomes null here; who inserts leaves it out.
@@ -77,21 +77,29 @@ pub(crate) fn encode_fields<T: Serialize>(
 
 /// The struct from a document, which may hold the envelope and fields of a newer version as well.
 ///
-/// A field that the document lacks gets its default from the definition.
+/// A field that the document lacks gets its default from the definition. Fields that an earlier version
+/// of the kind wrote are upgraded first; see [`Upgrade`](crate::Upgrade).
 ///
 /// # Errors
 /// [`Error::Undecodable`] names the field that does not fit.
 pub fn decode<T: DeserializeOwned>(definition: &Definition, document: &Document) -> Result<T> {
-    let own = document
+    let mut own = without_foreign(definition, document);
+    version::upgrade(definition, document, &mut own)
+        .and_then(|()| decode_fields(definition.fields, own))
+        .map_err(|reason| Error::Undecodable {
+            id: document.get(name::ID).map(id_text).unwrap_or_default(),
+            kind: definition.kind.into(),
+            reason,
+        })
+}
+
+/// What of `document` belongs neither to the envelope nor to a concern.
+pub(crate) fn without_foreign(definition: &Definition, document: &Document) -> Document {
+    document
         .iter()
         .filter(|(key, _)| !name::is_envelope(key) && !is_of_concern(definition, key))
         .map(|(key, value)| (key.clone(), value.clone()))
-        .collect();
-    decode_fields(definition.fields, own).map_err(|reason| Error::Undecodable {
-        id: document.get(name::ID).map(id_text).unwrap_or_default(),
-        kind: definition.kind.into(),
-        reason,
-    })
+        .collect()
 }
 
 /// Any struct whose fields are known, from its stored form.

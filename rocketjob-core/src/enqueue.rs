@@ -11,7 +11,7 @@ use crate::{
     creation::place,
     definition::{Definition, LogLevel, PublishedDefinition},
     document::JobDocument,
-    encoding::date,
+    encoding::{date, integer},
     error::{Error, Result, ValidationFailed},
     kinds::Kinds,
     name,
@@ -23,6 +23,7 @@ use crate::{
     store::Store,
     trace::current_trace,
     transition,
+    version::FIRST_VERSION,
 };
 
 /// Concerns of ours that have nothing to say of a job before it is claimed.
@@ -180,6 +181,9 @@ fn published(
         name::FAILURE_COUNT: 0,
         name::PERCENT_COMPLETE: 0,
     });
+    if definition.version > FIRST_VERSION {
+        document.insert(name::PAYLOAD_VERSION, integer(definition.version.into()));
+    }
     document.extend(
         definition
             .description

@@ -9,7 +9,7 @@ use crate::{
     change::{Change, Guard, Patch, Refusal},
     concern::{Concern, concern_of, decode_state},
     conclusion::{conclude, put_successors},
-    context::payload_changes,
+    context::{differences, payload_changes},
     definition::{Definition, LogLevel},
     document::JobDocument,
     encoding::{date, decode, encode},
@@ -141,10 +141,9 @@ impl<T: Job> JobHandle<T> {
     /// [`Error::Existing`] when another job holds the unique key that it would have then.
     pub async fn save(&mut self) -> Result<()> {
         let payload = encode(T::DEFINITION, &self.job)?;
-        let mut change = payload_changes(self.document.as_document(), &payload);
-        for (field, value) in payload_changes(self.document.as_document(), &self.envelope).set {
-            change.put(field, value);
-        }
+        let stored = self.document.as_document();
+        let mut change = payload_changes(T::DEFINITION, stored, &payload);
+        change.add(differences(stored, &self.envelope));
         let mut after = self.document.as_document().clone();
         change.apply(&mut after);
         let after = JobDocument::new(after)?;

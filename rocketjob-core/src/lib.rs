@@ -67,6 +67,7 @@ mod throttle;
 mod trace;
 mod transition;
 mod unique;
+mod version;
 mod why;
 
 pub use action::{Action, ActionError};
@@ -139,6 +140,7 @@ pub use successor::{create_successors, recover_successors, successor_id};
 pub use throttle::{Throttle, ThrottleState, throttle_group_key, throttle_key};
 pub use trace::{Propagator, Trace, propagate_traces};
 pub use unique::{OnConflict, Unique, UniqueBy};
+pub use version::{FIRST_VERSION, Upgrade, UpgradeFn, version_of};
 pub use why::{Ahead, Busy, Explanation, Passed, Passing, Reason, ServerStanding, Standing, why};
 
 /// What the code that the derive writes refers to; no part of the public interface.
@@ -165,5 +167,6 @@ pub mod __private {
         singleton::Singleton,
         throttle::Throttle,
         unique::{OnConflict, Unique, UniqueBy, unique_value},
+        version::NoUpgrade,
     };
 }

@@ -61,6 +61,8 @@ pub enum LimitRule {
         /// The other kind.
         kind: String,
     },
+    /// The job's fields are of a later version than this program knows: a newer one lets it go on.
+    LaterVersion,
     /// Nothing helps now; it is asked again after a while.
     Closed {
         /// After how long.
@@ -96,6 +98,14 @@ impl Limit {
         Self {
             key: format!("after:{kind}"),
             rule: LimitRule::NoneRuns { kind },
+        }
+    }
+
+    /// A program starts the job that knows `version` of its kind.
+    pub fn version(kind: &str, version: u32) -> Self {
+        Self {
+            key: format!("version:{kind}:{version}"),
+            rule: LimitRule::LaterVersion,
         }
     }
 

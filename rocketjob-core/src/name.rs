@@ -69,6 +69,8 @@ pub const BEGUN_CLAIM: &str = "begun_claim";
 /// The token of the claim whose attempt was last put back to be tried again; it tells a repeated
 /// write from a refused one when another worker has the job by then.
 pub const RETRIED_CLAIM: &str = "retried_claim";
+/// The version of the kind that wrote the job's own fields; absent for the first.
+pub const PAYLOAD_VERSION: &str = "payload_version";
 /// The trace that the job continues.
 pub const TRACE: &str = "trace";
 
@@ -111,6 +113,7 @@ pub const ENVELOPE: &[&str] = &[
     LOST_CLAIMS,
     BEGUN_CLAIM,
     RETRIED_CLAIM,
+    PAYLOAD_VERSION,
     TRACE,
 ];
 

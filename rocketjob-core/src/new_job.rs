@@ -16,7 +16,7 @@ use crate::{
     creation::{Created, Placed, place},
     definition::{Definition, LogLevel},
     document::JobDocument,
-    encoding::{date, encode},
+    encoding::{date, encode, integer},
     error::{Error, Result, ValidationFailed},
     handle::{JobHandle, due_of},
     job::{Job, Perform},
@@ -28,6 +28,7 @@ use crate::{
     trace::{Trace, current_trace},
     transition,
     unique::mark_unique,
+    version::FIRST_VERSION,
 };
 
 /// The worker name of a job that is performed in place; the original's.
@@ -171,6 +172,9 @@ impl<T: Job> NewJob<T> {
         let mut document = doc! { name::ID: id, name::STATE: State::Queued.as_str() };
         document.extend(doc! { name::FAILURE_COUNT: 0, name::PERCENT_COMPLETE: 0 });
         document.extend(encode(definition, &self.job)?);
+        if definition.version > FIRST_VERSION {
+            document.insert(name::PAYLOAD_VERSION, integer(definition.version.into()));
+        }
         for concern in definition.concerns {
             document.extend(concern.initial_state()?);
         }

@@ -22,10 +22,11 @@ use crate::{
     context::JobContext,
     definition::Definition,
     document::JobDocument,
-    encoding::{decode, encode},
+    encoding::{decode, encode, integer},
     error::{Error, ValidationFailed, chain},
     failure::{JobError, JobFailure, JobResult, PANIC, UNDECODABLE, Wish},
     job::{Job, Perform},
+    name,
     new_job::{NewJob, validate},
     settlement::{Outcome, Settlement, Settling},
     trace::current_trace,
@@ -131,7 +132,9 @@ impl<T: Perform> Handler for KindHandler<T> {
         now: Timestamp,
         id: ObjectId,
     ) -> Result<JobDocument, Error> {
-        let job: T = decode(T::DEFINITION, fields).map_err(|error| match error {
+        let mut fields = fields.clone();
+        fields.insert(name::PAYLOAD_VERSION, integer(T::DEFINITION.version.into()));
+        let job: T = decode(T::DEFINITION, &fields).map_err(|error| match error {
             Error::Undecodable { kind, reason, .. } => Error::Unstorable { kind, reason },
             other => other,
         })?;

@@ -16,6 +16,7 @@ use crate::{
     limit::{Limit, Limits},
     name,
     perform::{Handler, KindHandler, guarded},
+    version,
 };
 
 /// A kind that registers itself at link time; written by the derive.
@@ -161,9 +162,16 @@ pub fn limits_of(
     job: &JobDocument,
     now: Timestamp,
 ) -> std::result::Result<Vec<Limit>, JobFailure> {
+    if let Some(limit) = version::limit(definition, job) {
+        return Ok(vec![limit]);
+    }
     if definition.concerns.is_empty() {
         return Ok(Vec::new());
     }
+    let document = job.as_document();
+    let upgraded = version::is_other(definition, document)
+        .then(|| JobDocument::new(version::upgraded(definition, document)).ok());
+    let job = upgraded.as_ref().and_then(Option::as_ref).unwrap_or(job);
     let concerns = definition.concerns.iter();
     guarded(|| {
         concerns

@@ -169,7 +169,7 @@ async fn room(
             stored.map_or(most, |stored| stored.free(store.now()))
         }
         LimitRule::NoneRuns { kind } if store.any_running(kind).await? => 0,
-        LimitRule::Closed { .. } => 0,
+        LimitRule::Closed { .. } | LimitRule::LaterVersion => 0,
         LimitRule::NoneRuns { .. } | LimitRule::NotBefore { .. } => usize::MAX,
     };
     Ok(Some(room))

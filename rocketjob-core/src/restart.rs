@@ -9,12 +9,13 @@ use crate::{
     conclusion::Conclusion,
     definition::Definition,
     document::JobDocument,
-    encoding::{date, timestamp},
+    encoding::{date, integer, timestamp},
     error::Result,
     field::{FieldDefinition, FieldType, ScalarType},
     name,
     new_job::completed_document,
     state::{State, Transition},
+    version::{FIRST_VERSION, is_other, upgraded, version_of},
 };
 
 /// The fields of the envelope that the next instance inherits.
@@ -36,6 +37,8 @@ pub(crate) fn next_instance(
     now: Timestamp,
     overrides: &Document,
 ) -> Result<Option<JobDocument>> {
+    let upgraded = is_other(definition, document).then(|| upgraded(definition, document));
+    let document = upgraded.as_ref().unwrap_or(document);
     let mut next = doc! {
         name::ID: id,
         name::KIND: definition.kind,
@@ -55,6 +58,10 @@ pub(crate) fn next_instance(
     let copied = copied.filter(|field| field.copy_on_restart);
     for field in INHERITED.into_iter().chain(copied.map(|field| field.name)) {
         next.insert(field, document.get(field).cloned().unwrap_or(Bson::Null));
+    }
+    let version = version_of(document);
+    if version > FIRST_VERSION {
+        next.insert(name::PAYLOAD_VERSION, integer(version.into()));
     }
     next.extend(overrides.clone());
     let starts_at = time(&next, name::RUN_AT).unwrap_or(now);

@@ -45,13 +45,15 @@ pub trait InspectStore: Send + Sync {
     /// `at_most` jobs do, whatever the number of all. Reads only; from the primary.
     async fn count_set(&self, set: &JobSet, at_most: u64) -> Result<u64>;
 
-    /// The first queued job by (priority, id) of this kind and of these priorities that a worker
-    /// may take. Costs the same whatever the number of jobs. Reads only; from the primary.
+    /// The first queued jobs by (priority, id) of this kind and of these priorities that a worker
+    /// may take, up to `at_most`. Costs the same whatever the number of jobs. Reads only; from the
+    /// primary.
     async fn first_ready(
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>>;
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>>;
 
     /// Up to `at_most` documents that cannot be read as jobs, and failed jobs that their structs
     /// could not be read from, each with what is wrong with it.

@@ -43,6 +43,7 @@ pub(crate) struct JobOptions {
     pub(crate) timeout: Option<u64>,
     pub(crate) on_lost_claim: Option<Ident>,
     pub(crate) max_lost_claims: Option<u32>,
+    pub(crate) version: Option<u32>,
     pub(crate) unregistered: bool,
     pub(crate) facade: Option<Path>,
     pub(crate) concerns: Vec<Concern>,
@@ -166,6 +167,7 @@ impl JobOptions {
             "timeout" => self.timeout = value::duration(item, problems),
             "on_lost_claim" => self.on_lost_claim = value::on_lost_claim(item, problems),
             "max_lost_claims" => self.max_lost_claims = value::max_lost_claims(item, problems),
+            "version" => self.version = value::version(item, problems),
             "unregistered" => self.unregistered = value::flag(item, problems),
             "crate" => self.facade = value::path(item, problems),
             "concern" => {

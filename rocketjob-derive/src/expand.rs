@@ -17,7 +17,7 @@ pub(crate) fn job(job: &Job<'_>) -> TokenStream {
     });
     let body = quote! {
         // In scope for types without rules, callbacks or stored form, for which `Probe` has nothing itself.
-        use __rocketjob::{NoCallbacks as _, NoRules as _, Unknown as _};
+        use __rocketjob::{NoCallbacks as _, NoRules as _, NoUpgrade as _, Unknown as _};
 
         #names
 
@@ -146,6 +146,7 @@ fn definition(job: &Job<'_>) -> TokenStream {
     let max_lost_claims = options
         .max_lost_claims
         .map(|most| quote!(max_lost_claims: #most,));
+    let version = options.version.map(|version| quote!(version: #version,));
     let fields = job
         .fields
         .iter()
@@ -157,6 +158,8 @@ fn definition(job: &Job<'_>) -> TokenStream {
     quote! {
         __rocketjob::Definition {
             aliases: &[#(#aliases),*],
+            #version
+            upgrade: __rocketjob::Probe::<#own>::UPGRADE,
             about: #about,
             description: #description,
             #priority

@@ -78,6 +78,7 @@ use crate::{attr::Job, problems::Problems};
 /// | `timeout = "10m"`, also `#[timeout("10m")]` | how long `perform` may take before it is told to stop, and the job fails; written as `expires_in` is |
 /// | `on_lost_claim = "fail"` | what follows when its server dies: `run_again`, unless given, or `fail` for what must not be performed twice |
 /// | `max_lost_claims = 5` | how many servers may die with a job before it is failed; 3 unless given |
+/// | `version = 2` | the version of the job's fields, 1 unless given; documents of earlier ones go through `Upgrade`, those of later ones wait for a newer server |
 /// | `unregistered` | it is performed by those servers alone that are told so with `register`: for kinds of a library |
 /// | `crate = "…"` | the path of Rocket Job, where it is not `::rocketjob` |
 ///

@@ -13,6 +13,7 @@ pub(crate) const JOB_OPTIONS: &[&str] = &[
     "timeout",
     "on_lost_claim",
     "max_lost_claims",
+    "version",
     "unregistered",
     "cron",
     "depends_on",

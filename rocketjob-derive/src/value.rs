@@ -108,13 +108,30 @@ pub(crate) fn priority(item: &Item, problems: &mut Problems) -> Option<u8> {
     priority
 }
 
-/// How many servers may die with a job.
-pub(crate) fn max_lost_claims(item: &Item, problems: &mut Problems) -> Option<u32> {
-    let number = item.literal().and_then(|literal| match literal {
+/// The version of a kind's fields.
+pub(crate) fn version(item: &Item, problems: &mut Problems) -> Option<u32> {
+    let version = positive(item);
+    if version.is_none() {
+        let message = format!(
+            "a version is a whole number from 1 to {}, such as `version = 2`; a kind that says nothing has version 1",
+            u32::MAX
+        );
+        problems.add(value_of(item), message);
+    }
+    version
+}
+
+fn positive(item: &Item) -> Option<u32> {
+    let number: Option<u32> = item.literal().and_then(|literal| match literal {
         Lit::Int(number) => number.base10_parse().ok(),
         _ => None,
     });
-    let most = number.filter(|most| *most >= 1);
+    number.filter(|number| *number >= 1)
+}
+
+/// How many servers may die with a job.
+pub(crate) fn max_lost_claims(item: &Item, problems: &mut Problems) -> Option<u32> {
+    let most = positive(item);
     if most.is_none() {
         let message = format!(
             "how many servers may die with a job is a whole number from 1 to {}, such as `max_lost_claims = 5`",

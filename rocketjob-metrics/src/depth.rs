@@ -162,10 +162,11 @@ async fn oldest(
     let now = store.now();
     let mut oldest = Duration::ZERO;
     for _ in 0..HEADS {
-        let Some(job) = store.first_ready(kind, first..=last).await? else {
+        let head = store.first_ready(kind, first..=last, 1).await?;
+        let Some(job) = head.first() else {
             break;
         };
-        oldest = oldest.max(ready_for(&job, now));
+        oldest = oldest.max(ready_for(job, now));
         first = job.priority().saturating_add(1);
         if first > last {
             break;

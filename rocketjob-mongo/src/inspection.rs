@@ -46,8 +46,9 @@ impl InspectStore for MongoStore {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
-        self.first_ready_job(kind, &priorities).await
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.first_ready_jobs(kind, &priorities, at_most).await
     }
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {

@@ -41,20 +41,22 @@ impl MongoStore {
         counted.map_err(|error| self.error(error))
     }
 
-    pub(crate) async fn first_ready_job(
+    pub(crate) async fn first_ready_jobs(
         &self,
         kind: &str,
         priorities: &RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
         let (first, last) = (*priorities.start(), *priorities.end());
         let mut condition = ready();
         condition.insert(name::KIND, kind);
         condition.insert(name::PRIORITY, doc! { "$gte": first, "$lte": last });
-        let mut options = limited(UNREADABLE);
+        let mut options = limited(at_most.saturating_add(UNREADABLE));
         options.sort = Some(doc! { name::KIND: 1, name::PRIORITY: 1, name::ID: 1 });
         options.hint = Some(Hint::Name(schema::CLAIM.into()));
         let found = self.read(condition, options).await?;
-        Ok(found.iter().find_map(|raw| readable(raw)))
+        let readable = found.iter().filter_map(|raw| readable(raw));
+        Ok(readable.take(at_most).collect())
     }
 
     pub(crate) async fn undecodable_jobs(&self, at_most: usize) -> Result<Vec<SetAside>> {

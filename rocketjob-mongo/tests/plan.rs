@@ -354,9 +354,9 @@ async fn sets(profiler: &mut Profiler, store: &Store) {
         let counted = profiler.check(&what, most, store.count_set(&set, MOST));
         assert_eq!(counted.await.unwrap(), expected, "{what}");
     }
-    let first = store.first_ready("Kind3", 26..=75);
+    let first = store.first_ready("Kind3", 26..=75, 1);
     let first = profiler.check("first ready", 10, first).await.unwrap();
-    assert_eq!(first.unwrap().kind(), "Kind3");
+    assert_eq!(first[0].kind(), "Kind3");
     // A thousand from each end, and the last failed ones.
     let failed = usize::try_from(COUNTED).unwrap();
     let found = store.undecodable(10);

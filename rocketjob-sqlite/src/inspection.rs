@@ -60,10 +60,11 @@ impl InspectStore for SqliteStore {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
         let kind = kind.to_owned();
         self.read(move |connection| {
-            job_set::first_ready(&Session::new(connection), &kind, &priorities)
+            job_set::first_ready(&Session::new(connection), &kind, &priorities, at_most)
         })
         .await
     }

@@ -69,19 +69,27 @@ fn count_rows(session: &Session<'_>, sql: &str, parameters: impl Params) -> Resu
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// The first ready job of a kind.
+/// The first ready jobs of a kind.
 pub(crate) fn first_ready(
     session: &Session<'_>,
     kind: &str,
     priorities: &RangeInclusive<i64>,
-) -> Result<Option<JobDocument>, Failure> {
+    at_most: usize,
+) -> Result<Vec<JobDocument>, Failure> {
     let (first, last) = (priorities.start(), priorities.end());
     let rows = session.rows(
         sql::FIRST_READY,
-        params![kind, first, last, sql_count(UNREADABLE)],
+        params![
+            kind,
+            first,
+            last,
+            sql_count(at_most.saturating_add(UNREADABLE))
+        ],
     )?;
-    let mut rows = rows.iter();
-    Ok(rows.find_map(|row| JobDocument::new(row.decode()).ok()))
+    let readable = rows
+        .iter()
+        .filter_map(|row| JobDocument::new(row.decode()).ok());
+    Ok(readable.take(at_most).collect())
 }
 
 /// Documents that cannot be read, among the misfits, the last that failed, and the first and last

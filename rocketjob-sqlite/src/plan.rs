@@ -348,8 +348,12 @@ async fn sets_are_counted_in_their_indexes() {
         }
     }
     large.watch.reset();
-    let first = large.store.first_ready("Kind003", 26..=75).await.unwrap();
-    assert_eq!(first.unwrap().kind(), "Kind003");
+    let first = large
+        .store
+        .first_ready("Kind003", 26..=75, 1)
+        .await
+        .unwrap();
+    assert_eq!(first[0].kind(), "Kind003");
     large.assert_uses(&["jobs_ready"], None);
     large.watch.reset();
     let found = large.store.undecodable(10).await.unwrap();

@@ -359,9 +359,13 @@ impl InspectStore for Faulty {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
-        self.through(Call::Inspect, self.inner.first_ready(kind, priorities))
-            .await
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.through(
+            Call::Inspect,
+            self.inner.first_ready(kind, priorities, at_most),
+        )
+        .await
     }
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {

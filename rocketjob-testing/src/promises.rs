@@ -225,7 +225,7 @@ macro_rules! conformance {
                 counts_the_ready_jobs_of_kinds_and_priorities
                 counts_what_is_held_and_what_stands_in_a_state
                 counts_as_far_as_it_is_asked
-                finds_the_first_ready_job
+                finds_the_first_ready_jobs
                 finds_documents_that_cannot_be_read;
             event:
                 come_in_the_order_of_publication

@@ -240,8 +240,10 @@ impl InspectStore for Deadline {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
-        self.within(self.inner.first_ready(kind, priorities)).await
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
+        self.within(self.inner.first_ready(kind, priorities, at_most))
+            .await
     }
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {

@@ -40,7 +40,7 @@ mod watch;
 mod worker;
 
 pub use builder::ServerBuilder;
-pub use checks::StartReport;
+pub use checks::{StartReport, Unreadable};
 pub use dispatcher::MAX_READ_AHEAD;
 pub use dump::{Dump, JobDump, ThreadDump, WorkerDump};
 pub use health::{Health, LoopHealth};

@@ -58,4 +58,5 @@ mod throttle;
 mod trace;
 mod transaction;
 mod unique;
+mod version;
 mod why;

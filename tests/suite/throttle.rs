@@ -242,8 +242,8 @@ on_every_store! {
         let server = server.start().await.unwrap();
         all_complete::<FreeBesideThrottled>(store).await;
         // Those that wait have left the queue: no claim looks at them again.
-        let ready = store.first_ready("StaysThrottled", 1..=100).await.unwrap();
-        assert_eq!(ready, None);
+        let ready = store.first_ready("StaysThrottled", 1..=100, 1).await.unwrap();
+        assert_eq!(ready, []);
         assert_eq!(crowd.most("all"), 1);
         crowd.open();
         server.stop().await.unwrap();

@@ -68,15 +68,17 @@ impl InspectStore for MemoryStore {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
         let data = self.data();
         let jobs = &data.jobs;
-        let mut ready = jobs.index.ready.iter(kind);
-        Ok(ready.find_map(|(priority, key)| {
+        let ready = jobs.index.ready.iter(kind);
+        let first = ready.filter_map(|(priority, key)| {
             let counts = priorities.contains(priority) && jobs.is_queued(key);
             let document = counts.then(|| jobs.get(key)).flatten()?;
             JobDocument::new(document.clone()).ok()
-        }))
+        });
+        Ok(first.take(at_most).collect())
     }
 
     async fn undecodable(&self, at_most: usize) -> Result<Vec<SetAside>> {

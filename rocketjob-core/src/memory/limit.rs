@@ -89,7 +89,9 @@ impl Jobs {
                 }
                 LimitRule::NoneRuns { kind } => !self.any_running(kind),
                 LimitRule::Starts { .. } => true,
-                LimitRule::Closed { .. } | LimitRule::NotBefore { .. } => false,
+                LimitRule::LaterVersion
+                | LimitRule::Closed { .. }
+                | LimitRule::NotBefore { .. } => false,
             };
             if !may {
                 return Err(limit);

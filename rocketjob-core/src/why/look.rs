@@ -20,6 +20,7 @@ use crate::{
     server::{ServerDocument, ServerState},
     state::State,
     storage::Storage,
+    version::version_of,
 };
 
 /// How many jobs in workers' hands are told.
@@ -140,6 +141,9 @@ impl Look<'_> {
 
     async fn held(&self, hold: &str) -> Result<Reason> {
         if let Some(limit) = hold.strip_prefix(&Limit::hold("")) {
+            if let Some(reason) = self.held_for_version(limit) {
+                return Ok(reason);
+            }
             let stored = self.store.limit(limit).await?;
             if let Some(next) = stored.and_then(|stored| stored.next) {
                 let limit = limit.to_owned();
@@ -164,6 +168,24 @@ impl Look<'_> {
         Ok(Reason::HeldAsSuspect {
             lost_claims: self.job.lost_claims(),
             waiting: self.count(&waiting).await?,
+        })
+    }
+
+    fn held_for_version(&self, limit: &str) -> Option<Reason> {
+        let (kind, version) = (self.job.kind(), version_of(self.job.as_document()));
+        if limit != Limit::version(kind, version).key {
+            return None;
+        }
+        let knows = |server: &&ServerDocument| {
+            let mut definitions = server.definitions.iter();
+            !server.is_lapsed(self.now)
+                && definitions
+                    .any(|known| known.version >= version && known.names().any(|name| name == kind))
+        };
+        let servers: Vec<_> = self.servers.iter().filter(knows).collect();
+        Some(Reason::HeldForVersion {
+            version,
+            servers: self.standings(&servers),
         })
     }
 

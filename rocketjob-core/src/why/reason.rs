@@ -90,6 +90,13 @@ pub enum Reason {
         /// When the first of the jobs that wait for it is looked at.
         next: Timestamp,
     },
+    /// Its fields are of a later version of its kind than the server that looked at it knows.
+    HeldForVersion {
+        /// The version.
+        version: u32,
+        /// The servers that are alive and know it.
+        servers: Vec<ServerStanding>,
+    },
     /// Servers have died with it, and others like it come first.
     HeldAsSuspect {
         /// How many servers died with it.

@@ -73,6 +73,15 @@ impl Display for Reason {
                 f,
                 "waits for the limit `{limit}`, which lets no more jobs start now: those that wait for it are looked at next at {next}; nothing needs to be done"
             ),
+            Self::HeldForVersion { version, servers } if servers.is_empty() => write!(
+                f,
+                "was stored by version {version} of its kind, which no server that is alive knows: deploy the program that created it"
+            ),
+            Self::HeldForVersion { version, servers } => write!(
+                f,
+                "was stored by version {version} of its kind, and a server with an earlier one has put it aside: {} will take it within some ten seconds; nothing needs to be done",
+                Servers(servers)
+            ),
             Self::HeldAsSuspect {
                 lost_claims,
                 waiting,

@@ -1,7 +1,9 @@
 //! `InspectStore`.
 
 use bson::doc;
-use rocketjob_core::{ALL_PRIORITIES, COUNTED, JobSet, State, Store, UNDECODABLE, name};
+use rocketjob_core::{
+    ALL_PRIORITIES, COUNTED, JobDocument, JobSet, State, Store, UNDECODABLE, name,
+};
 
 use crate::{Harness, insert_all, job};
 
@@ -107,8 +109,8 @@ pub async fn counts_as_far_as_it_is_asked(harness: &impl Harness) {
     }
 }
 
-/// By priority first, then by age; of the kind and the priorities that were asked for.
-pub async fn finds_the_first_ready_job(harness: &impl Harness) {
+/// By priority first, then by age; of the kind and the priorities that were asked for, and no more.
+pub async fn finds_the_first_ready_jobs(harness: &impl Harness) {
     let store = harness.store();
     let ids = insert_all(
         &store,
@@ -121,16 +123,22 @@ pub async fn finds_the_first_ready_job(harness: &impl Harness) {
         ],
     )
     .await;
-    for (kind, priorities, expected) in [
-        ("A", ALL_PRIORITIES, Some(2)),
-        ("A", 41..=100, Some(1)),
-        ("A", 61..=100, None),
-        ("B", 1..=2, Some(4)),
-        ("C", ALL_PRIORITIES, None),
+    for (kind, priorities, at_most, expected) in [
+        ("A", ALL_PRIORITIES, 1, vec![2]),
+        ("A", ALL_PRIORITIES, 2, vec![2, 3]),
+        ("A", ALL_PRIORITIES, 9, vec![2, 3, 1]),
+        ("A", 41..=100, 1, vec![1]),
+        ("A", 61..=100, 1, vec![]),
+        ("B", 1..=2, 1, vec![4]),
+        ("C", ALL_PRIORITIES, 1, vec![]),
     ] {
-        let first = store.first_ready(kind, priorities.clone()).await.unwrap();
-        let expected = expected.map(|index: usize| ids[index]);
-        assert_eq!(first.map(|job| job.id()), expected, "{kind} {priorities:?}");
+        let first = store.first_ready(kind, priorities.clone(), at_most).await;
+        let first: Vec<_> = first.unwrap().iter().map(JobDocument::id).collect();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|index: usize| ids[index])
+            .collect();
+        assert_eq!(first, expected, "{kind} {priorities:?} {at_most}");
     }
 }
 

@@ -445,10 +445,11 @@ impl InspectStore for Network {
         &self,
         kind: &str,
         priorities: RangeInclusive<i64>,
-    ) -> Result<Option<JobDocument>> {
+        at_most: usize,
+    ) -> Result<Vec<JobDocument>> {
         let kind = kind.to_owned();
         self.send("first_ready", move |world| {
-            async move { world.store().first_ready(&kind, priorities).await }.boxed()
+            async move { world.store().first_ready(&kind, priorities, at_most).await }.boxed()
         })
         .await
     }
