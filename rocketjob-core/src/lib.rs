@@ -119,7 +119,9 @@ pub use processing_window::{ProcessingWindow, ProcessingWindowState};
 pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry, limits_of};
-pub use release::{places, release_dependents, release_due, release_free_places, set_limit};
+pub use release::{
+    before_hold, places, release_dependents, release_due, release_free_places, set_limit,
+};
 pub use restart::{Restart, RestartState};
 pub use retry::{
     DEFAULT_RETRY_LIMIT, ErrorClass, FailedAttempt, KEPT_ATTEMPTS, KEPT_MESSAGE, Retry, RetryOn,

@@ -91,7 +91,7 @@ pub async fn release_due(store: &dyn Storage, limits: &dyn Limits) -> Result<u64
 /// many go on. Who dies in between leaves them to the sweep.
 async fn look_at(store: &dyn Storage, limits: &dyn Limits, due: &StoredLimit) -> Result<u64> {
     let hold = Limit::hold(&due.key);
-    let first = store.next_held(&before(&hold)).await?;
+    let first = store.next_held(&before_hold(&hold)).await?;
     let room = match first.filter(|job| job.hold() == Some(&hold)) {
         // Nobody waits any more, unless a claim is just about to hold a job: then it says so.
         None => return forget(store, due).await,
@@ -175,8 +175,9 @@ async fn room(
     Ok(Some(room))
 }
 
-/// A text before `hold`, and behind all texts before it that anybody holds jobs for.
-fn before(hold: &str) -> String {
+/// A text before `hold`, and behind all texts before it that anybody holds jobs for: where
+/// [`next_held`](crate::JobStore::next_held) begins to find the first job that is held for it.
+pub fn before_hold(hold: &str) -> String {
     let mut text = hold.to_owned();
     if let Some(last) = text.pop() {
         let lower = (0..u32::from(last)).rev().find_map(char::from_u32);
@@ -245,9 +246,9 @@ mod tests {
     #[test]
     fn before_a_hold_lies_nothing_that_begins_otherwise() {
         for hold in ["limit:a", "limit:a\u{e000}", "limit:\0"] {
-            let before = before(hold);
+            let before = before_hold(hold);
             assert!(before.as_str() < hold, "{before:?}");
         }
-        assert!(before("limit:b").as_str() > "limit:a:zzz");
+        assert!(before_hold("limit:b").as_str() > "limit:a:zzz");
     }
 }

@@ -369,7 +369,7 @@ impl ServerBuilder {
     /// Starts the loops.
     fn launch(self, parts: Parts, registration: Registration, report: StartReport) -> Server {
         let desk = Arc::new(self.desk(&parts));
-        let (settler, dispatcher) = (self.settler(&parts), self.dispatcher(&parts, &desk));
+        let (settler, dispatcher) = (self.settler(&parts, &desk), self.dispatcher(&parts, &desk));
         let (watch, sweeper) = (self.watch(&parts), self.sweeper(&parts));
         let listen = self.listen(&parts);
         let supervisor = Supervisor {
@@ -433,9 +433,10 @@ impl ServerBuilder {
         not(feature = "simulation"),
         expect(clippy::unused_self, reason = "like the others")
     )]
-    fn settler(&self, parts: &Parts) -> Settler {
+    fn settler(&self, parts: &Parts, desk: &Arc<Desk>) -> Settler {
         Settler {
             store: parts.store.clone(),
+            desk: Arc::clone(desk),
             crew: Arc::clone(&parts.crew),
             counts: Arc::clone(&parts.counts),
             place: parts.place.clone(),

@@ -13,6 +13,7 @@ mod deadline;
 mod dispatcher;
 mod dump;
 mod ending;
+mod handover;
 mod health;
 mod lapse;
 mod lease;

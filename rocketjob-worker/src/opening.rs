@@ -4,8 +4,8 @@ use std::sync::{Arc, atomic::Ordering};
 
 use bson::oid::ObjectId;
 use rocketjob_core::{
-    Claim, ClaimToken, Filter, JobContext, JobDocument, Limits, Opening, Registry, Result, Shared,
-    State, Store, Taken, Validity,
+    Change, Claim, ClaimToken, Filter, JobContext, JobDocument, Limits, Opening, Registry, Result,
+    Shared, State, Store, Taken, Validity,
 };
 use tokio::time::Instant;
 
@@ -62,17 +62,47 @@ impl Desk {
         })
     }
 
-    /// Whether this server would claim the job, and could without any limit.
-    fn fits(&self, job: &JobDocument) -> bool {
+    /// Whether this server performs the job, if nothing is in its way.
+    fn performs(&self, job: &JobDocument) -> bool {
         let filter = self.filter.as_ref();
         job.state() == State::Queued
-            && job.is_ready()
             && self.kinds.iter().any(|kind| kind == job.kind())
             && filter.is_none_or(|filter| filter.matches(job.as_document()))
-            && self
-                .registry
-                .limits(job, self.store.now())
-                .is_ok_and(|limits| limits.is_empty())
+    }
+
+    fn has_no_limits(&self, job: &JobDocument) -> bool {
+        let limits = self.registry.limits(job, self.store.now());
+        limits.is_ok_and(|limits| limits.is_empty())
+    }
+
+    /// Claims a job that waits for a limit, with these places, for an idle worker, if there is one
+    /// and no other work is known to be ready for it.
+    pub(crate) fn take_waiting(
+        self: &Arc<Self>,
+        job: &JobDocument,
+        slots: Vec<String>,
+    ) -> Result<Option<Started>> {
+        if !self.performs(job) {
+            return Ok(None);
+        }
+        self.reserve(job, slots)
+    }
+
+    /// Claims the job for an idle worker, if there is one and no other work is known to be ready for
+    /// it.
+    fn reserve(self: &Arc<Self>, job: &JobDocument, slots: Vec<String>) -> Result<Option<Started>> {
+        let standing = self.post.now();
+        if standing.mode != Mode::Working || !self.post.may_begin(standing.id) {
+            return Ok(None);
+        }
+        let Some(worker) = self.crew.queue.reserve(self.store.bells()) else {
+            return Ok(None);
+        };
+        let started = Arc::clone(self).start(&standing, worker, job, slots);
+        if !matches!(started, Ok(Some(_))) {
+            self.crew.queue.release(worker);
+        }
+        started
     }
 
     /// Claims the job for this worker.
@@ -81,6 +111,7 @@ impl Desk {
         standing: &Standing,
         worker: usize,
         job: &JobDocument,
+        slots: Vec<String>,
     ) -> Result<Option<Started>> {
         let sequence = self.claims.next();
         let token = ClaimToken {
@@ -91,10 +122,9 @@ impl Desk {
             token: token.to_string(),
             worker_name: worker_name(&standing.name, worker),
         };
+        let claiming = claim.start(self.store.now(), slots);
         let mut document = job.as_document().clone();
-        claim
-            .start(self.store.now(), Vec::new())
-            .apply(&mut document);
+        claiming.apply(&mut document);
         let document = JobDocument::new(document)?;
         let validity = self.validity(standing.id);
         let assignment = self.assign(document.clone(), &validity, Instant::now());
@@ -111,6 +141,7 @@ impl Desk {
             sequence,
             worker,
             document,
+            claiming,
             assignment: Some(assignment),
         }))
     }
@@ -126,36 +157,68 @@ pub(crate) fn note_claim<'a>(jobs: impl IntoIterator<Item = &'a JobDocument>) {
 
 impl Opening for Desk {
     fn take(self: Arc<Self>, job: &JobDocument) -> Result<Option<Box<dyn Taken>>> {
-        let standing = self.post.now();
-        let works = standing.mode == Mode::Working && self.post.may_begin(standing.id);
-        if !works || !self.fits(job) {
+        if !job.is_ready() || !self.performs(job) || !self.has_no_limits(job) {
             return Ok(None);
         }
-        let Some(worker) = self.crew.queue.reserve(self.store.bells()) else {
-            return Ok(None);
-        };
-        let started = Arc::clone(&self).start(&standing, worker, job);
-        if !matches!(started, Ok(Some(_))) {
-            self.crew.queue.release(worker);
-        }
-        Ok(started?.map(|started| Box::new(started) as Box<dyn Taken>))
+        let started = self.reserve(job, Vec::new())?;
+        Ok(started.map(|started| Box::new(started) as Box<dyn Taken>))
     }
 }
 
-/// A job on its way into the store, claimed for a worker that waits for it.
+/// A job on its way into the store, or to its claim there, for a worker that waits for it.
 #[derive(Debug)]
-struct Started {
+pub(crate) struct Started {
     desk: Arc<Desk>,
     incarnation: ObjectId,
     sequence: u64,
     worker: usize,
     document: JobDocument,
+    /// What the claim writes.
+    claiming: Change,
     assignment: Option<Assignment>,
 }
 
 impl Started {
+    /// The job as it is when it is claimed.
+    pub(crate) fn job(&self) -> &JobDocument {
+        &self.document
+    }
+
+    pub(crate) fn claiming(&self) -> &Change {
+        &self.claiming
+    }
+
+    /// It has been claimed, and stands as `job`: the worker begins.
+    pub(crate) fn begin_with(mut self, job: JobDocument) {
+        self.desk.claims.jobs.fetch_add(1, Ordering::Relaxed);
+        let validity = self.desk.validity(self.incarnation);
+        if let Some(assignment) = self.desk.assign(job, &validity, Instant::now()) {
+            self.assignment = Some(assignment);
+        }
+        self.deliver();
+    }
+
+    /// It has not been claimed, for certain.
+    pub(crate) fn withdraw(mut self) {
+        self.give_back();
+    }
+
+    fn deliver(&mut self) {
+        let Some(assignment) = self.assignment.take() else {
+            return;
+        };
+        let Desk { crew, post, .. } = &*self.desk;
+        let undelivered = if post.may_begin(self.incarnation) {
+            crew.queue.deliver_reserved(self.worker, assignment)
+        } else {
+            crew.queue.release(self.worker);
+            Some(assignment)
+        };
+        crew.hand_back_all(undelivered.into_iter().collect());
+    }
+
     /// Gives the seat back, unless the job has begun. Says whether it did.
-    fn withdraw(&mut self) -> bool {
+    fn give_back(&mut self) -> bool {
         let Some(assignment) = self.assignment.take() else {
             return false;
         };
@@ -171,30 +234,18 @@ impl Taken for Started {
     }
 
     fn begin(mut self: Box<Self>) {
-        let Some(assignment) = self.assignment.take() else {
-            return;
-        };
-        let Desk {
-            crew, post, claims, ..
-        } = &*self.desk;
-        claims.at_once.fetch_add(1, Ordering::Relaxed);
-        let undelivered = if post.may_begin(self.incarnation) {
-            crew.queue.deliver_reserved(self.worker, assignment)
-        } else {
-            crew.queue.release(self.worker);
-            Some(assignment)
-        };
-        crew.hand_back_all(undelivered.into_iter().collect());
+        self.desk.claims.at_once.fetch_add(1, Ordering::Relaxed);
+        self.deliver();
     }
 
     fn decline(mut self: Box<Self>) {
-        self.withdraw();
+        self.give_back();
     }
 }
 
 impl Drop for Started {
     fn drop(&mut self) {
-        if self.withdraw() {
+        if self.give_back() {
             self.desk.claims.doubt(self.sequence);
         }
     }

@@ -1,7 +1,7 @@
 //! Writes the outcomes of claims, in groups that form while a write is under way.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +10,7 @@ use std::{
 };
 
 use bson::Bson;
+use futures_util::future::{join, join_all};
 use rocketjob_core::{
     Change, Error, JobContext, JobDocument, JobFailure, Limit, Outcome, Patch, Refusal, Result,
     Settled, Settlement, Settling, State, Store, create_successors, is_suspect, name, places,
@@ -23,7 +24,15 @@ use tracing::Instrument as _;
 
 #[cfg(feature = "simulation")]
 use crate::simulation::Planted;
-use crate::{crew::Crew, health::Pulse, place::Place, queue::Assignment, tally::add};
+use crate::{
+    crew::Crew,
+    handover::{Vacancy, give_on, vacancies},
+    health::Pulse,
+    opening::Desk,
+    place::Place,
+    queue::Assignment,
+    tally::add,
+};
 
 /// How many outcomes go into one write.
 const GROUP: usize = 1000;
@@ -140,6 +149,7 @@ pub(crate) struct Counts {
 #[derive(Debug)]
 pub(crate) struct Settler {
     pub(crate) store: Store,
+    pub(crate) desk: Arc<Desk>,
     pub(crate) crew: Arc<Crew>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) place: Place,
@@ -179,7 +189,8 @@ impl Settler {
             .iter()
             .map(|item| item.settling.patch.clone())
             .collect();
-        let outcomes = match self.insist(patches).await {
+        let (outcomes, vacancies) = join(self.insist(patches), vacancies(&self.desk, &group)).await;
+        let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             #[cfg(feature = "simulation")]
             Err(error) if error.is_transient() => {
@@ -189,6 +200,9 @@ impl Settler {
             Err(error) => self.settle_apart(&mut group, &error).await,
         };
         self.crew.forget_all(group.iter().map(|item| &item.context));
+        let is_left = |vacancy: &Vacancy| outcomes.get(vacancy.item()) == Some(&Settled::Accepted);
+        let vacancies = vacancies.into_iter().filter(is_left);
+        let given = self.give_on(vacancies.collect()).await;
         let mut accepted = Vec::with_capacity(group.len());
         for (item, outcome) in group.into_iter().zip(outcomes) {
             let tally = self.crew.tally.of(item.context.definition());
@@ -210,8 +224,27 @@ impl Settler {
                 }
             }
         }
-        follow_up(&self.store, &self.place, &accepted).await;
+        follow_up(&self.store, &self.place, &accepted, &given).await;
         self.release_dependents(&accepted).await;
+    }
+
+    /// Gives places straight on, and returns the limits of which one was.
+    async fn give_on(&self, vacancies: Vec<Vacancy>) -> HashSet<String> {
+        let given = vacancies.into_iter().map(|vacancy| async {
+            let key = vacancy.key().to_owned();
+            match give_on(&self.desk, vacancy).await {
+                Ok(given) => given.then_some(key),
+                Err(error) => {
+                    tracing::warn!(
+                        key,
+                        error = error.chain(),
+                        "cannot give a place straight on"
+                    );
+                    None
+                }
+            }
+        });
+        join_all(given).await.into_iter().flatten().collect()
     }
 
     /// Lets jobs go on that wait for the kinds of those that have ended.
@@ -321,8 +354,12 @@ fn refused(item: &Item, refusal: Refusal) {
 }
 
 /// What an accepted outcome entails: places given on, successors created, concerns told.
-async fn follow_up(store: &Store, place: &Place, accepted: &[Item]) {
+async fn follow_up(store: &Store, place: &Place, accepted: &[Item], given: &HashSet<String>) {
     for (key, count) in places(accepted.iter().map(|item| item.context.document())) {
+        let count = count - usize::from(given.contains(&key));
+        if count == 0 {
+            continue;
+        }
         if let Err(error) = store.release(&Limit::hold(&key), count).await {
             tracing::warn!(
                 key,

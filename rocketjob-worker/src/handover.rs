@@ -1,0 +1,154 @@
+//! A place in a limit goes from a job that ends straight to the next one that waits for it.
+//!
+//! Otherwise there lie between the two a write that makes the next job ready, a bell, and a claim by
+//! whoever is fastest, and a limit on short jobs is used to a part only. So the server whose job has
+//! ended looks for the next one while the outcome is being written, and claims it, with the same
+//! place, for an idle worker of its own. What decides is what decides for any claim: the job still
+//! waits, and the index lets no two running jobs have one place.
+//!
+//! It is done only where that is all there is to decide: the job waits for this limit alone, under the
+//! number that the other job had too, no operator has set another one, and the server has found
+//! nothing else to do at its last look. All else takes the way through the queue.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use rocketjob_core::{
+    Filter, Guard, JobDocument, Limit, LimitRule, Limits, Patch, Refusal, Result, State, Store,
+    before_hold, is_suspect, name,
+};
+
+use crate::{
+    opening::{Desk, Started},
+    settler::Item,
+};
+
+/// How often another waiting job is tried where others were faster to take one.
+const TRIES: usize = 3;
+
+/// A place that a job is about to leave, and the job that waits for it first.
+#[derive(Debug)]
+pub(crate) struct Vacancy {
+    /// Which outcome of the group leaves it.
+    item: usize,
+    limit: Limit,
+    slot: String,
+    next: Option<JobDocument>,
+}
+
+impl Vacancy {
+    pub(crate) fn key(&self) -> &str {
+        &self.limit.key
+    }
+
+    pub(crate) fn item(&self) -> usize {
+        self.item
+    }
+}
+
+/// The places that can be given on when `group` is settled, one of each limit.
+pub(crate) async fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
+    let mut found: Vec<Vacancy> = Vec::new();
+    for (item, Item { context, .. }) in group.iter().enumerate() {
+        if let Some((limit, slot)) = only_place(desk, context.document())
+            && !found.iter().any(|vacancy| vacancy.limit.key == limit.key)
+        {
+            found.push(Vacancy {
+                item,
+                limit,
+                slot,
+                next: None,
+            });
+        }
+    }
+    let looked = found.into_iter().map(|mut vacancy| async move {
+        match look(&desk.store, &vacancy.limit).await {
+            Ok(next) => {
+                vacancy.next = Some(next?);
+                Some(vacancy)
+            }
+            // The way through the queue tells.
+            Err(_) => None,
+        }
+    });
+    join_all(looked).await.into_iter().flatten().collect()
+}
+
+/// Gives the place on, and says whether it did.
+pub(crate) async fn give_on(desk: &Arc<Desk>, mut vacancy: Vacancy) -> Result<bool> {
+    for _ in 0..TRIES {
+        let next = match vacancy.next.take() {
+            Some(next) => next,
+            None => match next_waiting(&desk.store, &vacancy.limit).await? {
+                Some(next) => next,
+                None => return Ok(false),
+            },
+        };
+        if !waits_for_it_alone(desk, &next, &vacancy.limit) {
+            return Ok(false);
+        }
+        let slots = vec![vacancy.slot.clone()];
+        let Some(started) = desk.take_waiting(&next, slots)? else {
+            return Ok(false);
+        };
+        let claimed = desk.store.update(claim(&started, &vacancy.limit)).await;
+        match claimed? {
+            Ok(job) => {
+                started.begin_with(job);
+                return Ok(true);
+            }
+            Err(refusal) => {
+                started.withdraw();
+                if matches!(refusal, Refusal::Existing(_)) {
+                    // Whoever has the place gives it on.
+                    return Ok(false);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// The limit and the place of a job that has one of one limit only.
+fn only_place(desk: &Desk, job: &JobDocument) -> Option<(Limit, String)> {
+    let slots = job.get(name::SLOTS)?.as_array()?;
+    let [slot] = &slots[..] else { return None };
+    let slot = slot.as_str()?;
+    let limits = desk.registry.limits(job, desk.store.now()).ok()?;
+    let [limit] = &limits[..] else { return None };
+    let number = slot.strip_prefix(&Limit::slot_prefix(&limit.key))?;
+    match limit.rule {
+        LimitRule::Running { max } if number.parse::<u32>().ok()? < max => {
+            Some((limit.clone(), slot.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+/// The first job that waits for `limit`, where its number is what the jobs say.
+async fn look(store: &Store, limit: &Limit) -> Result<Option<JobDocument>> {
+    let (stored, next) =
+        futures_util::try_join!(store.limit(&limit.key), next_waiting(store, limit))?;
+    let is_set = stored.is_some_and(|stored| stored.max.is_some());
+    Ok(next.filter(|_| !is_set))
+}
+
+async fn next_waiting(store: &Store, limit: &Limit) -> Result<Option<JobDocument>> {
+    let hold = Limit::hold(&limit.key);
+    let next = store.next_held(&before_hold(&hold)).await?;
+    Ok(next.filter(|job| job.hold() == Some(&hold)))
+}
+
+fn waits_for_it_alone(desk: &Desk, job: &JobDocument, limit: &Limit) -> bool {
+    let limits = desk.registry.limits(job, desk.store.now());
+    !is_suspect(job) && limits.is_ok_and(|limits| limits == std::slice::from_ref(limit))
+}
+
+fn claim(started: &Started, limit: &Limit) -> Patch {
+    let waits = Filter::eq(name::HOLD, Limit::hold(&limit.key));
+    Patch {
+        id: started.job().id(),
+        guard: Guard::states([State::Queued]).matching(waits),
+        change: started.claiming().clone(),
+    }
+}
