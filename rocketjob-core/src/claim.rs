@@ -104,6 +104,9 @@ pub struct ClaimRequest<'a> {
     /// Whether jobs may be missed that have become ready in the last second, although they come
     /// first: a busy queue costs a store less then.
     pub may_lag: bool,
+    /// How many jobs can begin at once: of those with a rate no more are claimed, since each has a
+    /// start booked that it would miss.
+    pub at_once: usize,
     /// The limits that the jobs must observe.
     pub limits: &'a dyn Limits,
 }
@@ -115,6 +118,8 @@ pub struct Claimed {
     pub jobs: Vec<JobDocument>,
     /// Running batches that have work to hand out; nothing was written to them.
     pub batches: Vec<JobDocument>,
+    /// Whether jobs with a rate were left, since no more can begin at once.
+    pub left: bool,
     /// Documents that do not fit; they are failed and in nobody's way.
     pub set_aside: Vec<SetAside>,
     /// When the next scheduled job falls due; told only when fewer jobs than asked for were found.

@@ -10,7 +10,7 @@
 //! A start is booked ahead of its time, as long as it takes to claim a job and to begin it (the
 //! lead): the job is claimed with a `started_at` that is about to come, and its worker waits for it.
 //! What begins later than it was booked by more than half of `Rate::slack` moves its booking first
-//! (`start_in_time`), and the lead grows; otherwise it becomes shorter again. So the windows hold for
+//! (`start.rs`), and the lead grows; otherwise it becomes shorter again. So the windows hold for
 //! the moments at which jobs begin, and not only for those at which they were claimed, and no place
 //! lies idle while claims are under way.
 
@@ -21,25 +21,25 @@ use jiff::Timestamp;
 
 use crate::{
     clock::later,
-    definition::Definition,
-    document::JobDocument,
     encoding::{date, integer, timestamp, whole_number},
     error::Result,
     name,
-    registry::limits_of,
     storage::{JobStore, LimitStore},
 };
 
 /// How often a change is tried that others were faster than.
 const TRIES: usize = 10;
 /// How far ahead the starts are booked of a job that has several rates.
-const TOGETHER: Duration = Duration::from_millis(50);
+pub(crate) const TOGETHER: Duration = Duration::from_millis(50);
 /// How far a booking is moved at most, and how far ahead it is made.
-const MOST_LATE: Duration = Duration::from_millis(500);
+pub(crate) const MOST_LATE: Duration = Duration::from_millis(500);
 /// For how long jobs that were let go on may take to book their starts.
 const PROMISED: Duration = Duration::from_millis(500);
 /// How much time lies between two looks at least.
 const PACE: Duration = Duration::from_millis(5);
+/// The part by which the lead becomes shorter with each booking: who is late costs others more than
+/// who waits.
+const SHRINKS: u32 = 512;
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
 const KEPT: Duration = Duration::from_mins(1);
 
@@ -167,7 +167,7 @@ impl StoredLimit {
     ) -> Vec<Timestamp> {
         self.booked_of = rate.max;
         // Becomes shorter as long as nobody is late.
-        let lead = self.lead - self.lead / 32;
+        let lead = self.lead - self.lead / SHRINKS;
         self.lead = whole_milliseconds(lead).max(rate.least_lead());
         let (soonest, latest) = if alone {
             (later(now, self.lead), later(now, self.lead * 2))
@@ -229,7 +229,7 @@ impl StoredLimit {
 
     /// Moves a start that was booked for `booked` to `start`. `false` when its place has been given to
     /// another one since.
-    fn move_start(&mut self, rate: Rate, booked: Timestamp, start: Timestamp) -> bool {
+    pub(crate) fn move_start(&mut self, rate: Rate, booked: Timestamp, start: Timestamp) -> bool {
         let moved = self.leave(rate.over(booked));
         if moved {
             self.take(rate.over(start));
@@ -238,7 +238,7 @@ impl StoredLimit {
     }
 
     /// A job was later than it was booked by this much.
-    fn note_late(&mut self, rate: Rate, late: Duration) {
+    pub(crate) fn note_late(&mut self, rate: Rate, late: Duration) {
         let longer = self.lead.max(rate.least_lead()) + late;
         self.lead = whole_milliseconds(longer).min(rate.most_lead());
     }
@@ -385,64 +385,6 @@ pub async fn change_limit<S: JobStore + LimitStore + ?Sized, T>(
         }
     }
     Ok(None)
-}
-
-/// Lets a claimed job begin in the windows of its rates, as it is booked at `booked`: says how long it
-/// has to wait until it asks again, or nothing when it may begin. When it is late, its bookings are
-/// moved, also that in `booked`. `None` when it may not begin, since it has lost its place.
-///
-/// # Errors
-/// Those of the store.
-pub async fn start_in_time<S: JobStore + LimitStore + ?Sized>(
-    store: &S,
-    definition: &Definition,
-    job: &JobDocument,
-    booked: &mut Timestamp,
-) -> Result<Option<Duration>> {
-    let now = store.now();
-    // What cannot be told now was told at the claim: the job fails for it elsewhere.
-    let limits = limits_of(definition, job, now).unwrap_or_default();
-    let rates: Vec<_> = limits
-        .iter()
-        .filter_map(|limit| Some((&limit.key, limit.rate()?)))
-        .collect();
-    let Some(slack) = rates.iter().map(|(_, rate)| rate.slack() / 2).min() else {
-        return Ok(Some(Duration::ZERO));
-    };
-    if now > later(*booked, slack) {
-        // The later it is, the slower the store and this machine are.
-        let late = Duration::try_from(now.duration_since(*booked)).unwrap_or_default();
-        let start = later(now, late.clamp(TOGETHER, MOST_LATE));
-        for (key, rate) in rates {
-            if !move_start(store, key, rate, *booked, now, start).await? {
-                return Ok(None);
-            }
-        }
-        *booked = start;
-    }
-    let wait = booked.duration_since(store.now());
-    Ok(Some(Duration::try_from(wait).unwrap_or_default()))
-}
-
-/// Moves the booking of a job to `start`, or books anew. `false` when there is no place for it.
-async fn move_start<S: JobStore + LimitStore + ?Sized>(
-    store: &S,
-    key: &str,
-    rate: Rate,
-    booked: Timestamp,
-    now: Timestamp,
-    start: Timestamp,
-) -> Result<bool> {
-    let moved = change_limit(store, key, |limit| {
-        let late = Duration::try_from(now.duration_since(booked)).unwrap_or_default();
-        limit.note_late(rate, late.min(MOST_LATE));
-        if limit.move_start(rate, booked, start) {
-            return true;
-        }
-        let anew = limit.book(rate, now, 1, false).pop();
-        anew.is_some_and(|anew| limit.move_start(rate, anew, start))
-    });
-    Ok(moved.await?.unwrap_or(false))
 }
 
 #[cfg(test)]

@@ -124,7 +124,7 @@ impl Claiming<'_> {
                 self.passed = 0;
                 continue;
             }
-            let plan = self.plan(candidates, wanted).await?;
+            let (plan, left) = self.plan(candidates, wanted).await?;
             let before = (self.claimed.jobs.len(), self.passed);
             let in_the_way = plan.full.len() + plan.undecodable.len();
             let mut places = plan.places;
@@ -134,6 +134,10 @@ impl Claiming<'_> {
             self.set_aside(plan.undecodable).await?;
             self.passed += plan.batches.len();
             self.claimed.batches.extend(plan.batches);
+            if left {
+                self.claimed.left = true;
+                return Ok(false);
+            }
             if is_last && released == 0 && lost == 0 {
                 return Ok(true);
             }
@@ -161,15 +165,21 @@ impl Claiming<'_> {
         self.request.count.saturating_sub(found)
     }
 
-    /// Decides what becomes of the candidates, until `wanted` jobs and batches are found.
-    async fn plan(&self, candidates: Vec<Candidate>, wanted: usize) -> Result<Round> {
+    /// Decides what becomes of the candidates, until `wanted` jobs and batches are found, and says
+    /// whether any was left since no more can begin at once.
+    async fn plan(&self, candidates: Vec<Candidate>, wanted: usize) -> Result<(Round, bool)> {
         let mut limits: Vec<Vec<Limit>> = Vec::with_capacity(candidates.len());
         let candidates = candidates.into_iter().map(|candidate| {
             let (candidate, of_job) = self.limited(candidate);
             limits.push(of_job);
             candidate
         });
-        let candidates: Vec<_> = candidates.collect();
+        let mut candidates: Vec<_> = candidates.collect();
+        let left = self.first_left(&limits);
+        if let Some(left) = left {
+            candidates.truncate(left);
+            limits.truncate(left);
+        }
         let mut round = Round {
             places: Places::read(self.store, &limits, &self.token, self.now, wanted).await?,
             ..Round::default()
@@ -196,7 +206,19 @@ impl Claiming<'_> {
                 },
             }
         }
-        Ok(round)
+        Ok((round, left.is_some()))
+    }
+
+    /// The first of the candidates with these limits that is one more with a rate than can begin at
+    /// once.
+    fn first_left(&self, limits: &[Vec<Limit>]) -> Option<usize> {
+        let is_booked = |job: &&JobDocument| job.started_at().is_some_and(|start| start > self.now);
+        let mut rated = self.claimed.jobs.iter().filter(is_booked).count();
+        limits.iter().position(|limits| {
+            let has_rate = limits.iter().any(|limit| limit.rate().is_some());
+            rated += usize::from(has_rate);
+            has_rate && rated > self.request.at_once
+        })
     }
 
     /// A candidate with its limits; one whose limits cannot be told is set aside.

@@ -76,6 +76,13 @@ impl Candidate {
         };
         Self { row, plan }
     }
+
+    fn has_rate(&self) -> bool {
+        match &self.plan {
+            Plan::Start(_, limits) => limits.iter().any(|limit| limit.rate().is_some()),
+            Plan::Join(_) | Plan::SetAside(_) => false,
+        }
+    }
 }
 
 /// Takes the next jobs; see [`JobStore::claim`](rocketjob_core::JobStore::claim).
@@ -122,9 +129,15 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
             }
             candidates
         };
-        let (scanned, candidates) = tokio::join!(scanning, looking);
+        let (scanned, mut candidates) = tokio::join!(scanning, looking);
         let scanned = scanned?;
         let is_last = scanned.found < size;
+        let booked = claimed
+            .jobs
+            .iter()
+            .filter(|job| is_booked(job, now))
+            .count();
+        let left = leave_rated(&mut candidates, request.at_once.saturating_sub(booked));
         behind = scanned.last;
         let take = Take {
             candidates,
@@ -136,6 +149,10 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
             mint: Mint(store.clone()),
         };
         take.run(store, &mut claimed).await?;
+        if left {
+            claimed.left = true;
+            return Ok(claimed);
+        }
         if is_last {
             if claimed.jobs.len() + claimed.batches.len() < request.count {
                 // Jobs that were held may fall due themselves.
@@ -147,4 +164,23 @@ pub(crate) async fn claim(store: &SqliteStore, request: &ClaimRequest<'_>) -> Re
             return Ok(claimed);
         }
     }
+}
+
+/// Leaves out all from the first on that is one more with a rate than `at_once`, and says whether
+/// there is one.
+fn leave_rated(candidates: &mut Vec<Candidate>, at_once: usize) -> bool {
+    let mut rated = 0;
+    let first = candidates.iter().position(|candidate| {
+        rated += usize::from(candidate.has_rate());
+        rated > at_once
+    });
+    if let Some(first) = first {
+        candidates.truncate(first);
+    }
+    first.is_some()
+}
+
+/// Whether its start is booked for a time to come.
+fn is_booked(job: &JobDocument, now: Timestamp) -> bool {
+    job.started_at().is_some_and(|start| start > now)
 }

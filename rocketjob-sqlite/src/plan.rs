@@ -94,6 +94,7 @@ impl Large {
             filter: None,
             skip: 0,
             may_lag: false,
+            at_once: count,
             limits,
         };
         self.store.claim(&request).await.unwrap()

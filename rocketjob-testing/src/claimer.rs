@@ -38,6 +38,8 @@ pub struct Wanted<'a> {
     pub filter: Option<&'a Filter>,
     /// What the jobs must observe.
     pub limits: &'a dyn Limits,
+    /// How many can begin at once; all unless given.
+    pub at_once: Option<usize>,
 }
 
 impl Wanted<'_> {
@@ -48,6 +50,7 @@ impl Wanted<'_> {
             skip: 0,
             filter: None,
             limits: &NoLimits,
+            at_once: None,
         }
     }
 }
@@ -113,6 +116,7 @@ impl Claimer {
             filter: wanted.filter,
             skip: wanted.skip,
             may_lag: self.may_lag,
+            at_once: wanted.at_once.unwrap_or(wanted.count),
             limits: wanted.limits,
         };
         self.store.claim(&request).await

@@ -69,7 +69,8 @@ macro_rules! conformance {
                 waits_for_another_kind
                 puts_off_what_may_not_start_yet
                 goes_by_the_number_that_was_set
-                fails_a_job_whose_limits_cannot_be_told;
+                fails_a_job_whose_limits_cannot_be_told
+                books_no_start_that_nobody_can_use;
             settle:
                 writes_the_outcome_of_the_claim_holder
                 refuses_in_another_state

@@ -11,7 +11,7 @@ use std::{
 
 use bson::{Bson, oid::ObjectId};
 use parking_lot::Mutex;
-use rocketjob_core::{Cancelled, JobContext, Result, Store, name};
+use rocketjob_core::{Cancelled, JobContext, Result, Starts, Store, name};
 use tokio::time::Instant;
 
 use crate::{
@@ -37,6 +37,7 @@ pub(crate) struct Crew {
     pub(crate) post: Arc<Post>,
     pub(crate) settler: Outbox,
     pub(crate) tally: Tally,
+    pub(crate) starts: Starts,
     place: Place,
     /// By number; numbers are never used again.
     hands: Mutex<BTreeMap<usize, Hand>>,
@@ -139,6 +140,7 @@ impl Crew {
             post,
             settler,
             tally,
+            starts: Starts::new(),
             place,
             hands: Mutex::default(),
             stuck: Mutex::default(),

@@ -155,6 +155,8 @@ struct Want {
     any_idle: bool,
     /// How many jobs were read ahead that nobody has begun.
     ahead: usize,
+    /// How many workers can begin a job at once.
+    at_once: usize,
     /// What is claimed is read ahead, and nobody has asked for what is new.
     may_lag: bool,
     /// No more suspects.
@@ -216,13 +218,18 @@ impl Dispatcher {
                     let found = claimed.jobs.len();
                     let next_due = claimed.next_due;
                     // What others were faster to take tells nothing of what is behind it.
-                    let ended = found + claimed.lost < want.count || found == 0;
+                    let ended = !claimed.left && (found + claimed.lost < want.count || found == 0);
+                    // What is left needs a worker that is idle.
+                    let waits = claimed.left && found == 0;
                     self.hand_out(&standing, claimed, &want);
                     from_head = ended && skip > 0;
                     let exhausted = ended && !from_head;
                     self.crew.queue.tell_news(exhausted.then_some(known));
                     self.claims.answer(sequence);
                     self.claims.clear_up(sequence);
+                    if waits {
+                        self.wait(self.crew.queue.wanting(), SPAN).await;
+                    }
                     if exhausted {
                         self.idle(&standing, known, found > 0, next_due, want.no_suspects)
                             .await;
@@ -271,6 +278,7 @@ impl Dispatcher {
             idle: if for_idle { need.idle } else { Vec::new() },
             any_idle,
             ahead: need.ahead,
+            at_once: idle.saturating_sub(need.ahead),
             may_lag: jobs > 0 && need.want_news == 0,
             no_suspects: need.suspects,
         }
@@ -319,6 +327,7 @@ impl Dispatcher {
             filter: filter.as_ref(),
             skip,
             may_lag: want.may_lag,
+            at_once: want.at_once,
             limits: &*self.desk.registry,
         };
         self.claims.count.fetch_add(1, Ordering::Relaxed);

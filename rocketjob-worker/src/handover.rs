@@ -2,13 +2,14 @@
 //!
 //! Otherwise there lie between the two a write that makes the next job ready, a bell, and a claim by
 //! whoever is fastest, and a limit on short jobs is used to a part only. So the server whose job has
-//! ended looks for the next one while the outcome is being written, and claims it, with the same
-//! place, for an idle worker of its own. What decides is what decides for any claim: the job still
-//! waits, and the index lets no two running jobs have one place.
+//! ended claims the next one itself, with the same place, for an idle worker of its own. What decides
+//! is what decides for any claim: the job still waits, and the index lets no two running jobs have one
+//! place.
 //!
 //! It is done only where that is all there is to decide: the job waits for this limit alone, under the
-//! number that the other job had too, no operator has set another one, and the server has found
-//! nothing else to do at its last look. All else takes the way through the queue.
+//! number that the other job had too, no operator has set another one, and the server has more than
+//! one idle worker, so that whatever else is ready finds one too. All else takes the way through the
+//! queue.
 
 use std::sync::Arc;
 
@@ -26,14 +27,13 @@ use crate::{
 /// How often another waiting job is tried where others were faster to take one.
 const TRIES: usize = 3;
 
-/// A place that a job is about to leave, and the job that waits for it first.
+/// A place that a job is about to leave.
 #[derive(Debug)]
 pub(crate) struct Vacancy {
     /// Which outcome of the group leaves it.
     item: usize,
     limit: Limit,
     slot: String,
-    next: Option<JobDocument>,
 }
 
 impl Vacancy {
@@ -53,36 +53,23 @@ pub(crate) async fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
         if let Some((limit, slot)) = only_place(desk, context.document())
             && !found.iter().any(|vacancy| vacancy.limit.key == limit.key)
         {
-            found.push(Vacancy {
-                item,
-                limit,
-                slot,
-                next: None,
-            });
+            found.push(Vacancy { item, limit, slot });
         }
     }
-    let looked = found.into_iter().map(|mut vacancy| async move {
-        match look(&desk.store, &vacancy.limit).await {
-            Ok(next) => {
-                vacancy.next = Some(next?);
-                Some(vacancy)
-            }
-            // The way through the queue tells.
-            Err(_) => None,
-        }
+    let looked = found.into_iter().map(|vacancy| async move {
+        // An error is told by the way through the queue.
+        let stored = desk.store.limit(vacancy.key()).await.ok()?;
+        let is_set = stored.is_some_and(|stored| stored.max.is_some());
+        (!is_set).then_some(vacancy)
     });
     join_all(looked).await.into_iter().flatten().collect()
 }
 
 /// Gives the place on, and says whether it did.
-pub(crate) async fn give_on(desk: &Arc<Desk>, mut vacancy: Vacancy) -> Result<bool> {
+pub(crate) async fn give_on(desk: &Arc<Desk>, vacancy: Vacancy) -> Result<bool> {
     for _ in 0..TRIES {
-        let next = match vacancy.next.take() {
-            Some(next) => next,
-            None => match next_waiting(&desk.store, &vacancy.limit).await? {
-                Some(next) => next,
-                None => return Ok(false),
-            },
+        let Some(next) = next_waiting(&desk.store, &vacancy.limit).await? else {
+            return Ok(false);
         };
         if !waits_for_it_alone(desk, &next, &vacancy.limit) {
             return Ok(false);
@@ -123,14 +110,6 @@ fn only_place(desk: &Desk, job: &JobDocument) -> Option<(Limit, String)> {
         }
         _ => None,
     }
-}
-
-/// The first job that waits for `limit`, where its number is what the jobs say.
-async fn look(store: &Store, limit: &Limit) -> Result<Option<JobDocument>> {
-    let (stored, next) =
-        futures_util::try_join!(store.limit(&limit.key), next_waiting(store, limit))?;
-    let is_set = stored.is_some_and(|stored| stored.max.is_some());
-    Ok(next.filter(|_| !is_set))
 }
 
 async fn next_waiting(store: &Store, limit: &Limit) -> Result<Option<JobDocument>> {

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     crew::{Crew, worker_name},
     dispatcher::Claims,
-    queue::Assignment,
+    queue::{Assignment, Queue},
     standing::{Mode, Post, Standing},
 };
 
@@ -76,7 +76,7 @@ impl Desk {
     }
 
     /// Claims a job that waits for a limit, with these places, for an idle worker, if there is one
-    /// and no other work is known to be ready for it.
+    /// and another one for whatever else may be ready.
     pub(crate) fn take_waiting(
         self: &Arc<Self>,
         job: &JobDocument,
@@ -85,17 +85,21 @@ impl Desk {
         if !self.performs(job) {
             return Ok(None);
         }
-        self.reserve(job, slots)
+        self.reserve(job, slots, Queue::reserve_spare)
     }
 
-    /// Claims the job for an idle worker, if there is one and no other work is known to be ready for
-    /// it.
-    fn reserve(self: &Arc<Self>, job: &JobDocument, slots: Vec<String>) -> Result<Option<Started>> {
+    /// Claims the job for the idle worker that `reserve` finds.
+    fn reserve(
+        self: &Arc<Self>,
+        job: &JobDocument,
+        slots: Vec<String>,
+        reserve: impl FnOnce(&Queue) -> Option<usize>,
+    ) -> Result<Option<Started>> {
         let standing = self.post.now();
         if standing.mode != Mode::Working || !self.post.may_begin(standing.id) {
             return Ok(None);
         }
-        let Some(worker) = self.crew.queue.reserve(self.store.bells()) else {
+        let Some(worker) = reserve(&self.crew.queue) else {
             return Ok(None);
         };
         let started = Arc::clone(self).start(&standing, worker, job, slots);
@@ -160,7 +164,8 @@ impl Opening for Desk {
         if !job.is_ready() || !self.performs(job) || !self.has_no_limits(job) {
             return Ok(None);
         }
-        let started = self.reserve(job, Vec::new())?;
+        let bells = self.store.bells();
+        let started = self.reserve(job, Vec::new(), |queue| queue.reserve(bells))?;
         Ok(started.map(|started| Box::new(started) as Box<dyn Taken>))
     }
 }

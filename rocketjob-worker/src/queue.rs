@@ -78,6 +78,11 @@ impl Seat {
     fn is_idle(&self) -> bool {
         self.waits == Waits::ForAny
     }
+
+    /// Whether it is idle, and a job may come that nobody has looked for.
+    fn is_free(&self) -> bool {
+        self.is_idle() && !self.wants_news && !self.leaving && self.mailbox.is_none()
+    }
 }
 
 /// What a worker waits for.
@@ -160,6 +165,14 @@ impl State {
         let newly = !seat.is_idle();
         seat.waits = Waits::ForAny;
         (Found::Nothing(Arc::clone(&seat.wake_up)), newly)
+    }
+
+    /// Keeps an idle worker for a job that is on its way.
+    fn promise(&mut self) -> Option<usize> {
+        let mut seats = self.seats.iter_mut();
+        let (worker, seat) = seats.find(|(_, seat)| seat.is_free())?;
+        seat.waits = Waits::ForPromised;
+        Some(*worker)
     }
 
     fn wake_idle(&self, at_most: usize) {
@@ -304,12 +317,17 @@ impl Queue {
         if state.closed || known.ready != bells.ready || !state.ahead.is_empty() {
             return None;
         }
-        let mut seats = state.seats.iter_mut();
-        let (worker, seat) = seats.find(|(_, seat)| {
-            seat.is_idle() && !seat.wants_news && !seat.leaving && seat.mailbox.is_none()
-        })?;
-        seat.waits = Waits::ForPromised;
-        Some(*worker)
+        state.promise()
+    }
+
+    /// Keeps an idle worker for a job that is being claimed, if another one is idle too.
+    pub(crate) fn reserve_spare(&self) -> Option<usize> {
+        let mut state = self.state.lock();
+        let idle = state.seats.values().filter(|seat| seat.is_free()).count();
+        if state.closed || idle < 2 || !state.ahead.is_empty() {
+            return None;
+        }
+        state.promise()
     }
 
     /// Gives the job to the worker that was kept for it, or returns it when that is no longer there.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::{Either, select};
 use rocketjob_core::{
     Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
-    Settled, Settlement, Store, is_marked, mark_begun, start_in_time,
+    Settled, Settlement, Store, is_marked, mark_begun,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -165,8 +165,12 @@ impl Worker {
         let Some(mut booked) = job.started_at() else {
             return true;
         };
+        let starts = &self.crew.starts;
         for _ in 0..STARTS {
-            match start_in_time(&*self.crew.store, definition, job, &mut booked).await {
+            match starts
+                .begin(&*self.crew.store, definition, job, &mut booked)
+                .await
+            {
                 Ok(Some(Duration::ZERO)) => return true,
                 Ok(Some(wait)) => tokio::time::sleep(wait).await,
                 Ok(None) => return false,

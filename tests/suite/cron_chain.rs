@@ -114,6 +114,7 @@ impl World {
             filter: None,
             skip: 0,
             may_lag: false,
+            at_once: 1,
             limits: &NoLimits,
         };
         let claimed = self.sound.claim(&request).await.unwrap();

@@ -230,6 +230,7 @@ fn a_running_job() {
             filter: None,
             skip: 0,
             may_lag: false,
+            at_once: 1,
             limits: &rocketjob::NoLimits,
         };
         fixture.store.claim(&request).await.unwrap();

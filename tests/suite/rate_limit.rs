@@ -81,7 +81,8 @@ on_every_store! {
             waiting(&format!("{key}:{value}"), 1).await;
         }
         eventually("one of each begins", async || (crowd.total() == 3).then_some(())).await;
-        let held = OncePerHour::query(store).filter(Filter::eq("customer", "a")).list().await.unwrap();
+        let held = OncePerHour::query(store).state(State::Queued);
+        let held = held.filter(Filter::eq("customer", "a")).list().await.unwrap();
         let why = rocketjob::why(&**store, held[0].id()).await.unwrap().to_string();
         assert!(why.contains("`rate:OncePerHour:a`, which lets no more jobs start now"), "{why}");
         set_limit(store, &format!("{key}:a"), Some(2)).await.unwrap();

@@ -144,7 +144,8 @@ on_every_store! {
             servers.push(server.start().await.unwrap());
         }
         all_complete::<ThreeAtATime>(&fixture.store).await;
-        assert_eq!((crowd.most("all"), crowd.total()), (3, 80));
+        assert!(crowd.most("all") <= 3, "{} at once", crowd.most("all"));
+        assert_eq!(crowd.total(), 80);
         for server in servers {
             server.stop().await.unwrap();
         }

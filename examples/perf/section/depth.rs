@@ -130,6 +130,7 @@ impl Queue {
             filter: None,
             skip: 0,
             may_lag: false,
+            at_once: GROUP,
             limits: &NoLimits,
         };
         let began = Instant::now();

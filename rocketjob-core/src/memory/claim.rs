@@ -26,7 +26,7 @@ pub(super) fn claim(
     mint: &dyn Fn() -> ObjectId,
 ) -> Claimed {
     let mut claimed = Claimed::default();
-    let mut found = 0;
+    let (mut found, mut booked) = (0, 0);
     let mut candidates = Candidates::behind_skipped(jobs, request, now);
     while found < request.count {
         let Some(key) = candidates.next(jobs) else {
@@ -42,9 +42,15 @@ pub(super) fn claim(
                 found += 1;
             }
             Ok(job) => {
+                if booked >= request.at_once && has_rate(request, &job, now) {
+                    claimed.left = true;
+                    return claimed;
+                }
                 let number = claimed.jobs.len();
                 match start(jobs, &job, number, request, now, mint) {
                     Ok(started) => {
+                        let is_booked = |job: &JobDocument| has_rate(request, job, now);
+                        booked += usize::from(started.as_ref().is_some_and(is_booked));
                         found += usize::from(started.is_some());
                         claimed.jobs.extend(started);
                     }
@@ -58,6 +64,11 @@ pub(super) fn claim(
         claimed.next_due = jobs.next_due(now);
     }
     claimed
+}
+
+fn has_rate(request: &ClaimRequest<'_>, job: &JobDocument, now: Timestamp) -> bool {
+    let limits = request.limits.limits(job, now).unwrap_or_default();
+    limits.iter().any(|limit| limit.rate().is_some())
 }
 
 /// Lets `job` run as the claim's job number `number`, or holds it when a limit does not let it, or

@@ -249,3 +249,28 @@ pub async fn fails_a_job_whose_limits_cannot_be_told(harness: &impl Harness) {
     assert_eq!(broken.state(), State::Failed);
     assert_eq!(broken.exception().unwrap().message, "no limit can be told");
 }
+
+/// Of jobs with a rate no more are claimed than can begin at once, since the others would miss their
+/// starts: they stay ready. Jobs without a rate are claimed ahead.
+pub async fn books_no_start_that_nobody_can_use(harness: &impl Harness) {
+    let store = harness.store();
+    let jobs = [job("B"), job("A"), job("A"), job("A"), job("B")];
+    let stored = insert_all(&store, jobs).await;
+    let limits = ByKind::one("A", Limit::starts("rate", 100, SECOND * 3600));
+    let claimer = Claimer::new(&store, ["A", "B"]);
+    let wanted = |at_once| Wanted {
+        limits: &limits,
+        at_once: Some(at_once),
+        ..Wanted::count(5)
+    };
+    for (at_once, expected, left) in [
+        (2, &stored[..3], true),
+        (0, &stored[..0], true),
+        (1, &stored[3..5], false),
+    ] {
+        let claimed = claimer.claim_wanted(&wanted(at_once)).await;
+        assert_eq!(ids(&claimed.jobs), expected, "{at_once}");
+        assert_eq!(claimed.left, left, "{at_once}");
+        assert_eq!(store.next_held("").await.unwrap(), None, "{at_once}");
+    }
+}

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ear::Ear,
-    jobs::{self, Chain, Innocent, Limited, Long, Once, Plain, Poison, Single, Vanishing},
+    jobs::{self, Chain, Clocked, Innocent, Limited, Long, Once, Plain, Poison, Single, Vanishing},
     network::{Network, Weather},
     world::{Local, World},
 };
@@ -39,6 +39,8 @@ const OUTSIDE: usize = 99;
 const MOST_MINUTES: i64 = 60;
 /// The last link of the chain.
 const LAST_LINK: i64 = 4;
+/// For how long there are instances by the clock.
+const CLOCKED: Duration = Duration::from_secs(16);
 
 /// What may befall the servers of a run.
 #[derive(Debug, Clone, Copy)]
@@ -286,6 +288,12 @@ async fn produce(
         last: LAST_LINK,
     };
     world.created(first.create(store).await?.id());
+    if world.chance(50) {
+        let millis = world.number(0..1000);
+        let end = later(store.now(), CLOCKED);
+        let first = Clocked { millis }.expires_at(end).create(store).await?;
+        world.created(first.id());
+    }
     if perils.poison {
         for _ in 0..world.number(1..3) {
             let job = if perils.deaths {
@@ -541,12 +549,37 @@ fn check_ends(world: &World, aborted: bool, perils: Perils) {
             world.broken(format!("{} was lost, and nothing happened", job.id()));
         }
     }
+    check_slots(world, &jobs);
     let links = jobs.iter().filter(|job| job.kind() == "Chain").count();
     if i64::try_from(links) != Ok(LAST_LINK + 1) {
         world.broken(format!(
             "the chain has {links} links instead of {}",
             LAST_LINK + 1
         ));
+    }
+}
+
+/// Each time of the schedule has one instance, from the first on until the last was discarded since it
+/// had expired.
+fn check_slots(world: &World, jobs: &[JobDocument]) {
+    let clocked = jobs.iter().filter(|job| job.kind() == "Clocked");
+    let mut slots: Vec<_> = clocked.clone().filter_map(jobs::slot).collect();
+    slots.sort_unstable();
+    if slots.len() != clocked.count() {
+        world.broken("an instance does not say which time of the schedule it is for");
+    }
+    for pair in slots.windows(2) {
+        match pair[1] - pair[0] {
+            jobs::CLOCKED_SECONDS => {}
+            0 => world.broken(format!(
+                "the time {} of the schedule has two instances",
+                pair[0]
+            )),
+            _ => world.broken(format!(
+                "between {} and {} times of the schedule are missing",
+                pair[0], pair[1]
+            )),
+        }
     }
 }
 

@@ -136,6 +136,7 @@ impl JobStore for Network {
         let kinds = request.kinds.to_vec();
         let filter = request.filter.cloned();
         let (count, skip, may_lag) = (request.count, request.skip, request.may_lag);
+        let at_once = request.at_once;
         let registry = Arc::clone(&self.registry);
         self.send("claim", move |world| {
             async move {
@@ -147,6 +148,7 @@ impl JobStore for Network {
                     filter: filter.as_ref(),
                     skip,
                     may_lag,
+                    at_once,
                     limits: &*registry,
                 };
                 world.claim(&request).await
