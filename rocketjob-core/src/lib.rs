@@ -121,7 +121,7 @@ pub use rate_limit::{RateLimit, rate_limit_key};
 pub use recovery::{Recovered, is_marked, is_suspect, mark_begun, recover, release_suspects};
 pub use registry::{Registration, Registry, limits_of};
 pub use release::{
-    before_hold, places, release_dependents, release_due, release_free_places, set_limit,
+    Waiting, before_hold, places, release_dependents, release_due, release_free_places, set_limit,
 };
 pub use restart::{Restart, RestartState};
 pub use retry::{

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use bson::Bson;
+use bson::{Bson, oid::ObjectId};
 
 use crate::{
     clock::later,
@@ -44,32 +44,55 @@ pub fn places<'a>(jobs: impl IntoIterator<Item = &'a JobDocument>) -> BTreeMap<S
     places
 }
 
-/// Makes as many held jobs ready as their limits have room, and says how many.
+/// What a sweep over the jobs that wait for limits has seen so far.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// The job that waited first for each limit at the last look.
+    first: BTreeMap<String, ObjectId>,
+    /// Where the last look ended, if there was more.
+    last: Option<String>,
+}
+
+/// Makes as many held jobs ready as their limits have room, where the same job has waited first since
+/// the last look, and says how many. With `at_once` also where that is not known.
 ///
-/// Servers give a place on as soon as they free it; this finds those that a crash left behind. It
-/// may make more jobs ready than there is room for: the claim holds what is too much.
+/// Servers give a place on as soon as they free it, and while they do, others wait first at each
+/// look; this finds the places that a crash left behind. It may make more jobs ready than there is
+/// room for: the claim holds what is too much. Where jobs wait for very many limits, each look goes on
+/// where the last one ended.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn release_free_places(store: &dyn Storage, limits: &dyn Limits) -> Result<u64> {
-    let mut released = 0;
-    let mut last = Limit::hold("");
+pub async fn release_free_places(
+    store: &dyn Storage,
+    limits: &dyn Limits,
+    waiting: &mut Waiting,
+    at_once: bool,
+) -> Result<u64> {
+    let begin = waiting.last.take().unwrap_or_else(|| Limit::hold(""));
+    let mut seen = BTreeMap::new();
+    let (mut released, mut last, mut is_end) = (0, begin.clone(), false);
     for _ in 0..KEYS_PER_SWEEP {
-        let Some(job) = store.next_held(&last).await? else {
+        let next = store.next_held(&last).await?;
+        let held = next.and_then(|job| Some((job.hold()?.to_owned(), job)));
+        let held = held.filter(|(hold, _)| hold.starts_with(&Limit::hold("")));
+        let Some((hold, job)) = held else {
+            is_end = true;
             break;
         };
-        let Some(hold) = job.hold().map(ToOwned::to_owned) else {
-            break;
-        };
-        if !hold.starts_with(&Limit::hold("")) {
-            break;
+        if at_once || waiting.first.get(&hold) == Some(&job.id()) {
+            let room = room(store, limits, &job, &hold).await?.unwrap_or(0);
+            if room > 0 {
+                released += store.release(&hold, room).await?;
+            }
         }
-        let room = room(store, limits, &job, &hold).await?.unwrap_or(0);
-        if room > 0 {
-            released += store.release(&hold, room).await?;
-        }
+        seen.insert(hold.clone(), job.id());
         last = hold;
     }
+    let is_looked_at = |hold: &String| *hold > begin && (is_end || *hold <= last);
+    waiting.first.retain(|hold, _| !is_looked_at(hold));
+    waiting.first.append(&mut seen);
+    waiting.last = (!is_end).then_some(last);
     Ok(released)
 }
 

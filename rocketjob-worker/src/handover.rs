@@ -13,7 +13,6 @@
 
 use std::sync::Arc;
 
-use futures_util::future::join_all;
 use rocketjob_core::{
     Filter, Guard, JobDocument, Limit, LimitRule, Limits, Patch, Refusal, Result, State, Store,
     before_hold, is_suspect, name,
@@ -46,8 +45,19 @@ impl Vacancy {
     }
 }
 
+/// What became of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Given {
+    /// The next job has it.
+    On,
+    /// Somebody has it still, or again.
+    Taken,
+    /// There is nobody here to give it to.
+    Not,
+}
+
 /// The places that can be given on when `group` is settled, one of each limit.
-pub(crate) async fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
+pub(crate) fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
     let mut found: Vec<Vacancy> = Vec::new();
     for (item, Item { context, .. }) in group.iter().enumerate() {
         if let Some((limit, slot)) = only_place(desk, context.document())
@@ -56,44 +66,45 @@ pub(crate) async fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
             found.push(Vacancy { item, limit, slot });
         }
     }
-    let looked = found.into_iter().map(|vacancy| async move {
-        // An error is told by the way through the queue.
-        let stored = desk.store.limit(vacancy.key()).await.ok()?;
-        let is_set = stored.is_some_and(|stored| stored.max.is_some());
-        (!is_set).then_some(vacancy)
-    });
-    join_all(looked).await.into_iter().flatten().collect()
+    found
 }
 
-/// Gives the place on, and says whether it did.
-pub(crate) async fn give_on(desk: &Arc<Desk>, vacancy: Vacancy) -> Result<bool> {
+/// Gives the place on.
+///
+/// It is not waited for that the outcome of the job which leaves it is durable: the index lets the
+/// next job have it only when the outcome stands before it in the store's log, and so is durable
+/// when this claim is.
+pub(crate) async fn give_on(desk: &Arc<Desk>, vacancy: &Vacancy) -> Result<Given> {
+    let stored = desk.store.limit(vacancy.key()).await?;
+    if stored.is_some_and(|stored| stored.max.is_some()) {
+        return Ok(Given::Not);
+    }
     for _ in 0..TRIES {
         let Some(next) = next_waiting(&desk.store, &vacancy.limit).await? else {
-            return Ok(false);
+            return Ok(Given::Not);
         };
         if !waits_for_it_alone(desk, &next, &vacancy.limit) {
-            return Ok(false);
+            return Ok(Given::Not);
         }
         let slots = vec![vacancy.slot.clone()];
         let Some(started) = desk.take_waiting(&next, slots)? else {
-            return Ok(false);
+            return Ok(Given::Not);
         };
         let claimed = desk.store.update(claim(&started, &vacancy.limit)).await;
         match claimed? {
             Ok(job) => {
                 started.begin_with(job);
-                return Ok(true);
+                return Ok(Given::On);
             }
             Err(refusal) => {
                 started.withdraw();
                 if matches!(refusal, Refusal::Existing(_)) {
-                    // Whoever has the place gives it on.
-                    return Ok(false);
+                    return Ok(Given::Taken);
                 }
             }
         }
     }
-    Ok(false)
+    Ok(Given::Not)
 }
 
 /// The limit and the place of a job that has one of one limit only.

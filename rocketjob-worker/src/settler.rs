@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 use crate::simulation::Planted;
 use crate::{
     crew::Crew,
-    handover::{Vacancy, give_on, vacancies},
+    handover::{Given, Vacancy, give_on, vacancies},
     health::Pulse,
     opening::Desk,
     place::Place,
@@ -189,7 +189,8 @@ impl Settler {
             .iter()
             .map(|item| item.settling.patch.clone())
             .collect();
-        let (outcomes, vacancies) = join(self.insist(patches), vacancies(&self.desk, &group)).await;
+        let vacancies = vacancies(&self.desk, &group);
+        let (outcomes, given) = join(self.insist(patches), self.give_on(vacancies)).await;
         let outcomes = match outcomes {
             Ok(outcomes) => outcomes,
             #[cfg(feature = "simulation")]
@@ -200,9 +201,7 @@ impl Settler {
             Err(error) => self.settle_apart(&mut group, &error).await,
         };
         self.crew.forget_all(group.iter().map(|item| &item.context));
-        let is_left = |vacancy: &Vacancy| outcomes.get(vacancy.item()) == Some(&Settled::Accepted);
-        let vacancies = vacancies.into_iter().filter(is_left);
-        let given = self.give_on(vacancies.collect()).await;
+        let given = self.give_on_late(given, &outcomes).await;
         let mut accepted = Vec::with_capacity(group.len());
         for (item, outcome) in group.into_iter().zip(outcomes) {
             let tally = self.crew.tally.of(item.context.definition());
@@ -228,23 +227,39 @@ impl Settler {
         self.release_dependents(&accepted).await;
     }
 
-    /// Gives places straight on, and returns the limits of which one was.
-    async fn give_on(&self, vacancies: Vec<Vacancy>) -> HashSet<String> {
+    /// Gives places straight on.
+    async fn give_on(&self, vacancies: Vec<Vacancy>) -> Vec<(Vacancy, Given)> {
         let given = vacancies.into_iter().map(|vacancy| async {
-            let key = vacancy.key().to_owned();
-            match give_on(&self.desk, vacancy).await {
-                Ok(given) => given.then_some(key),
-                Err(error) => {
-                    tracing::warn!(
-                        key,
-                        error = error.chain(),
-                        "cannot give a place straight on"
-                    );
-                    None
-                }
-            }
+            let given = give_on(&self.desk, &vacancy).await.unwrap_or_else(|error| {
+                let (key, error) = (vacancy.key(), error.chain());
+                tracing::warn!(key, error, "cannot give a place straight on");
+                Given::Not
+            });
+            (vacancy, given)
         });
-        join_all(given).await.into_iter().flatten().collect()
+        join_all(given).await
+    }
+
+    /// Gives those on that were still in use when it was tried, now that the outcomes stand, and
+    /// returns the limits of which a place was given on.
+    async fn give_on_late(
+        &self,
+        given: Vec<(Vacancy, Given)>,
+        outcomes: &[Settled],
+    ) -> HashSet<String> {
+        let (early, others): (Vec<_>, Vec<_>) = given
+            .into_iter()
+            .partition(|(_, given)| *given == Given::On);
+        let is_left = |(vacancy, given): &(Vacancy, Given)| {
+            *given == Given::Taken && outcomes.get(vacancy.item()) == Some(&Settled::Accepted)
+        };
+        let late = others.into_iter().filter(is_left);
+        let late = self
+            .give_on(late.map(|(vacancy, _)| vacancy).collect())
+            .await;
+        let late = late.into_iter().filter(|(_, given)| *given == Given::On);
+        let all = early.into_iter().chain(late);
+        all.map(|(vacancy, _)| vacancy.key().to_owned()).collect()
     }
 
     /// Lets jobs go on that wait for the kinds of those that have ended.

@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use rocketjob_core::{
-    Registry, Result, ServerDocument, Store, recover, recover_successors, release_free_places,
-    release_suspects,
+    Registry, Result, ServerDocument, Store, Waiting, recover, recover_successors,
+    release_free_places, release_suspects,
 };
 use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -54,12 +54,14 @@ impl Sweeper {
         let interval = INTERVAL.min(self.interval);
         let now = Instant::now();
         let (mut next_recovery, mut next_sweep) = (now, now);
+        let (mut waiting, mut has_recovered) = (Waiting::default(), true);
         loop {
             let mut done = true;
             if Instant::now() >= next_recovery {
                 next_recovery = Instant::now() + self.interval;
                 let recovered = self.recover(&mut observer).await;
                 if !matches!(recovered, Ok(false)) {
+                    has_recovered = true;
                     // Who lost its claim cannot give its places on, nor create its successors.
                     next_sweep = Instant::now();
                 }
@@ -68,7 +70,9 @@ impl Sweeper {
             }
             if Instant::now() >= next_sweep {
                 next_sweep = Instant::now() + interval;
-                done &= report("give free places on", &self.give_places_on().await);
+                let given = self.give_places_on(&mut waiting, has_recovered).await;
+                has_recovered &= given.is_err();
+                done &= report("give free places on", &given);
                 done &= report("create successors", &self.create_successors().await);
             }
             if done {
@@ -104,10 +108,9 @@ impl Sweeper {
         }
     }
 
-    async fn give_places_on(&self) -> Result<()> {
-        release_free_places(&*self.store, &*self.registry)
-            .await
-            .map(drop)
+    async fn give_places_on(&self, waiting: &mut Waiting, at_once: bool) -> Result<()> {
+        let released = release_free_places(&*self.store, &*self.registry, waiting, at_once);
+        released.await.map(drop)
     }
 
     /// Suspects that are held since their server died, or whoever was to make them ready.

@@ -79,7 +79,7 @@ impl Display for Reason {
             ),
             Self::HeldForVersion { version, servers } => write!(
                 f,
-                "was stored by version {version} of its kind, and a server with an earlier one has put it aside: {} will take it within some ten seconds; nothing needs to be done",
+                "was stored by version {version} of its kind, and a server with an earlier one has put it aside: {} will take it within some twenty seconds; nothing needs to be done",
                 Servers(servers)
             ),
             Self::HeldAsSuspect {
@@ -205,7 +205,7 @@ fn held_for_limit(f: &mut Formatter<'_>, limit: &str, holders: &[Busy]) -> fmt::
     write!(f, "waits for a place in the limit `{limit}`: ")?;
     if holders.is_empty() {
         return f.write_str(
-            "nobody has one now, so that a server that performs the kind gives it one within some ten seconds; start one if none is alive",
+            "nobody has one now, so that a server that performs the kind gives it one within some twenty seconds; start one if none is alive",
         );
     }
     write!(
