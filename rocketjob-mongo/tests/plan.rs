@@ -197,10 +197,8 @@ async fn claims(profiler: &mut Profiler, store: &Store) {
 async fn limits(profiler: &mut Profiler, store: &Store) {
     let limits = FieldLimits::new("group", 10);
     let limited = Wanted {
-        count: COUNT,
-        skip: 0,
-        filter: None,
         limits: &limits,
+        ..Wanted::count(COUNT)
     };
     let known = claimer(store, 20);
     // While jobs are held a round looks at twice as many as the one before.

@@ -177,7 +177,11 @@ impl Reference {
         let stored = self.get(patch.id);
         match self.update(patch) {
             Answer::Refused(refusal) => {
+                let mark = patch.change.set.get(name::RETRIED_CLAIM);
                 let settled = stored.is_some_and(|stored| {
+                    if mark.is_some() {
+                        return stored.get(name::RETRIED_CLAIM) == mark;
+                    }
                     let token = stored.get(name::CLAIM).and_then(Bson::as_str);
                     let own = patch.guard.claim.as_ref().map(|claim| claim.token.as_str());
                     own.is_some()
