@@ -81,7 +81,7 @@ async fn steadily(store: &Store, arrival: Duration, done: &Cell<f64>) -> Anythin
         for kind in Kind::ALL {
             let count = kind.per_second();
             for number in seconds * count..(seconds + 1) * count {
-                jobs.push(prepare(store, kind, number)?);
+                jobs.push(prepare(store, (kind, number, number % KEYS))?);
             }
         }
         insert(store, jobs).await?;
@@ -98,12 +98,16 @@ async fn insert(store: &Store, jobs: Vec<JobDocument>) -> Anything<()> {
     Ok(())
 }
 
-fn prepare(store: &Store, kind: Kind, number: i64) -> Anything<JobDocument> {
+/// The document of a job that has its key for itself.
+pub(crate) fn prepare(
+    store: &Store,
+    (kind, number, key): (Kind, i64, i64),
+) -> Anything<JobDocument> {
     fn document<T: Perform>(store: &Store, job: T) -> rocketjob::Result<JobDocument> {
         NewJob::from(job).prepare(&**store)
     }
-    let key = number % KEYS;
     Ok(match kind {
+        Kind::Return => document(store, MixReturn::new(number, key, 1))?,
         Kind::Retry => document(store, MixRetry::new(number, key, 1))?,
         Kind::Throttle => document(store, MixThrottle::new(number, key, 1))?,
         Kind::ThrottleBy => document(store, MixThrottleBy::new(number, key, 1))?,
@@ -132,7 +136,7 @@ async fn compete(
         let key = if kind == Kind::Singleton || kind == Kind::Cron {
             0
         } else {
-            random.i64(..KEYS)
+            random.i64(0..KEYS)
         };
         let number = next.replace(next.get() + 1);
         let answer = ask_for(store, (kind, number, key), None).await?;

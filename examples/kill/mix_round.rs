@@ -19,10 +19,11 @@ use crate::{
     Anything,
     mix::{
         check::Made,
-        plan::{KEYS, Kind, RATE, SCHEDULE},
+        limit, note,
+        plan::{KEYS, Kind, RATE, RETURN_RUNNING, SCHEDULE, THROTTLE_BY_RUNNING, THROTTLE_RUNNING},
         told::Answer,
     },
-    mix_create::{ask_for, create},
+    mix_create::{ask_for, create, prepare},
     serve::patiently,
 };
 
@@ -36,6 +37,16 @@ const ENDS_WITHIN: Duration = Duration::from_mins(5);
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// How often it is tried whether all places can be taken at the same time.
+const PLACE_TRIES: usize = 3;
+
+/// The kinds whose places are tried, and how many there are (of one key).
+const THROTTLED: [(Kind, usize); 3] = [
+    (Kind::Return, RETURN_RUNNING),
+    (Kind::Throttle, THROTTLE_RUNNING),
+    (Kind::ThrottleBy, THROTTLE_BY_RUNNING),
+];
 
 const ACTIVE: [State; 2] = [State::Queued, State::Running];
 
@@ -173,6 +184,45 @@ pub(crate) async fn left_over(store: &Store) -> Anything<Vec<String>> {
         }
         sleep(LOOK).await;
     }
+}
+
+/// Tries all places of the throttled kinds: so many jobs must be able to run at the same time. Theirs
+/// are numbers below zero, which work long enough to meet.
+pub(crate) async fn lost_places(store: &Store, ledger: &Path) -> Anything<Vec<String>> {
+    let mut lost = Vec::new();
+    for try_again in (0..PLACE_TRIES).rev() {
+        lost = Vec::new();
+        fs::File::options().write(true).open(ledger)?.set_len(0)?;
+        let probes = probes(store)?;
+        patiently(async || store.insert(probes.clone()).await).await?;
+        ended(store, &of_kinds(Kind::ALL), ledger, async || Ok(())).await?;
+        let (notes, _) = note::read(ledger)?;
+        for (kind, most) in THROTTLED {
+            let met = limit::most_at_once(kind, &notes);
+            if met < most {
+                let kind = kind.as_str();
+                lost.push(format!(
+                    "{met} of {kind} ran at the same time, and {most} should: places are lost"
+                ));
+            }
+        }
+        if lost.is_empty() || try_again == 0 {
+            break;
+        }
+    }
+    Ok(lost)
+}
+
+fn probes(store: &Store) -> Anything<Vec<JobDocument>> {
+    let mut probes = Vec::new();
+    for (kind, most) in THROTTLED {
+        for number in 1..=i64::try_from(most)? {
+            // For those that are told apart by a key each has its own, or all have the same.
+            let key = if kind == Kind::Return { -number } else { 0 };
+            probes.push(prepare(store, (kind, -number, key))?);
+        }
+    }
+    Ok(probes)
 }
 
 /// Tries each key: a job of an earlier round that still held it would be in the way.

@@ -250,6 +250,11 @@ impl Run<'_> {
         let left = mix_round::left_over(&self.store).await?;
         self.report.violations.extend(left);
         self.found(findings, &documents)?;
+        if self.report.all_holds() {
+            let lost = mix_round::lost_places(&self.store, &self.ledger()).await?;
+            self.report.violations.extend(lost);
+        }
+        eprintln!("creators were told: {:?}", made.answers());
         if !self.report.all_holds() {
             fs::write(self.folder.path().join("told.txt"), made.told_lines())?;
         }

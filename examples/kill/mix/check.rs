@@ -40,6 +40,22 @@ impl Made {
         self.numbers.values().sum::<i64>() + i64::try_from(inserted).unwrap_or(0) + chains
     }
 
+    /// How many creators were told what.
+    pub(crate) fn answers(&self) -> BTreeMap<&'static str, usize> {
+        let mut answers = BTreeMap::new();
+        for told in &self.told {
+            let answer = match told.answer {
+                Answer::Inserted(_) => "inserted",
+                Answer::Existing(_) => "existing",
+                Answer::Replaced(_) => "replaced",
+                Answer::Refused(_) => "refused",
+                Answer::Unknown => "unknown",
+            };
+            *answers.entry(answer).or_insert(0) += 1;
+        }
+        answers
+    }
+
     /// What creators were told, for people who look for what went wrong.
     pub(crate) fn told_lines(&self) -> String {
         let lines = self.told.iter().map(|told| format!("{told:?}\n"));

@@ -11,14 +11,9 @@ use crate::mix::{
     plan::{Kind, Plan},
 };
 
-/// What no job has that has ended.
-const GONE: [&str; 5] = [
-    name::READY,
-    name::HOLD,
-    name::WORKER_NAME,
-    name::SLOTS,
-    name::SUCCESSORS,
-];
+/// What no job has that has ended. (Places and unique keys stay to be read, and count only together
+/// with the state: whether they are free is tried.)
+const GONE: [&str; 4] = [name::READY, name::HOLD, name::WORKER_NAME, name::SUCCESSORS];
 
 /// The claims whose outcomes were accepted, in their order: a job adds its claim to a field that is
 /// stored together with the outcome, or not at all.

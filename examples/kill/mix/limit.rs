@@ -93,6 +93,24 @@ fn check_running(
     }
 }
 
+/// How many of a kind ran at the same time at most, as far as it is known.
+pub(crate) fn most_at_once(kind: Kind, notes: &[Note]) -> usize {
+    let spans = spans(notes);
+    let spans: Vec<_> = spans
+        .iter()
+        .filter(|span| span.begun.kind == kind)
+        .collect();
+    let at = |time: i64| {
+        let runs = |span: &&&Span<'_>| span.begun.at <= time && time < span.until;
+        spans.iter().filter(runs).count()
+    };
+    spans
+        .iter()
+        .map(|span| at(span.begun.at))
+        .max()
+        .unwrap_or(0)
+}
+
 /// No window of a second has more beginnings than the rate says.
 ///
 /// The product looks for a last time at the clock, and begins. The machine may stop the thread between

@@ -134,7 +134,7 @@ impl Kind {
     pub(crate) fn plan(self, number: i64, slot: Option<i64>) -> Plan {
         let failures = match self {
             Self::Retry => number % (RETRY_LIMIT + 2),
-            Self::Return => number % 3,
+            Self::Return => number.max(0) % 3,
             Self::Rate if number % 10 == 0 => 1,
             Self::Cron if slot.is_some_and(|slot| slot % 4 == 0) => 1,
             _ => 0,
@@ -149,8 +149,10 @@ impl Kind {
 
     /// How long the job with this number works.
     pub(crate) fn works_for(self, number: i64) -> Duration {
+        let is_probe = number < 0;
         let number = number.unsigned_abs();
         let milliseconds = match self {
+            _ if is_probe => 500,
             Self::First => 400,
             Self::Return | Self::Throttle | Self::ThrottleBy => 20 + number * 37 % 100,
             Self::Reject | Self::Replace | Self::Singleton => 10 + number * 13 % 60,
