@@ -3,14 +3,22 @@
 //! They are stored in the settled document, ids and all, in the same write; then created; then
 //! removed from it. A crash in between leaves them there, and any server goes on: creating a job
 //! whose id exists does nothing. So a chain neither breaks nor forks, without a transaction.
+//!
+//! A successor that goes when it completes leaves no id that exists. It begins only when its
+//! predecessor has forgotten it ([`name::FOLLOWS`]), so that whoever looks there later does not create
+//! it again; and whoever has looked there creates at once, or looks again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use bson::{Bson, oid::ObjectId};
 use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch},
+    clock::later,
     document::JobDocument,
     error::Result,
     filter::{Filter, Query},
@@ -18,6 +26,11 @@ use crate::{
     state::State,
     storage::Storage,
 };
+
+/// Within what time successors are created after they were read.
+const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often it is tried to be in time; a store that is always slower is not waited for.
+const TRIES: usize = 10;
 
 /// The id of a successor of the job `of` that is made at the store's time `now`, behind `earlier`
 /// others: the same for whoever makes it.
@@ -34,21 +47,18 @@ pub fn successor_id(of: ObjectId, now: Timestamp, earlier: usize) -> ObjectId {
 /// Creates the successors of the settled job `id`, and removes what then has no purpose: their
 /// copies, and the document of a completed job that is not kept.
 pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> {
-    let Some(job) = store.get(id).await? else {
-        return Ok(());
-    };
-    let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
+    let Some((job, successors)) = waiting_successors(store, id).await? else {
         return Ok(());
     };
     let mut documents = Vec::with_capacity(successors.len());
-    for successor in successors {
+    for successor in &successors {
         match successor {
             Bson::Document(document) => documents.push(JobDocument::new(document.clone())?),
             other => tracing::error!(%id, ?other, "a successor is no document: it is dropped"),
         }
     }
     store.insert(documents).await?;
-    let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors.clone()));
+    let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors));
     let ended = job.state() == State::Completed && job.destroy_on_complete();
     let change = if ended {
         Change::delete()
@@ -59,6 +69,28 @@ pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> 
     let guard = Guard::states([job.state()]).matching(unchanged);
     let _ = store.update(Patch { id, guard, change }).await?;
     Ok(())
+}
+
+/// The successors of the job `id` that wait to be created, as they stood a moment ago: a process that
+/// was stopped after it had read them does not create what has come and gone meanwhile.
+async fn waiting_successors(
+    store: &dyn Storage,
+    id: ObjectId,
+) -> Result<Option<(JobDocument, Vec<Bson>)>> {
+    for last in (0..TRIES).rev() {
+        let in_time = later(store.now(), AT_ONCE);
+        let Some(job) = store.get(id).await? else {
+            return Ok(None);
+        };
+        let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
+            return Ok(None);
+        };
+        if store.now() <= in_time || last == 0 {
+            let successors = successors.clone();
+            return Ok(Some((job, successors)));
+        }
+    }
+    Ok(None)
 }
 
 /// Creates successors whose creation was interrupted, of at most `limit` jobs, and says of how many.
