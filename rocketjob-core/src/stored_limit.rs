@@ -38,6 +38,8 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const MOST_LATE: Duration = Duration::from_millis(500);
 /// For how long jobs that were let go on may take to book their starts.
 const PROMISED: Duration = Duration::from_millis(500);
+/// After how long a job asks again that is late although its booking has just been moved.
+const AGAIN: Duration = Duration::from_millis(1);
 /// How much time lies between two looks at least.
 const PACE: Duration = Duration::from_millis(5);
 /// For how long what is kept of an unused limit stays, so that clocks need not agree.
@@ -420,7 +422,12 @@ pub async fn start_in_time<S: JobStore + LimitStore + ?Sized>(
         }
         *booked = start;
     }
-    let wait = booked.duration_since(store.now());
+    let now = store.now();
+    if now > later(*booked, slack) {
+        // To move it took longer than it was moved by: what it is booked for is over again.
+        return Ok(Some(AGAIN));
+    }
+    let wait = booked.duration_since(now);
     Ok(Some(Duration::try_from(wait).unwrap_or_default()))
 }
 
