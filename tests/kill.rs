@@ -9,6 +9,8 @@
 
 #[path = "../examples/kill/check.rs"]
 mod check;
+#[path = "kill/found.rs"]
+mod found;
 #[path = "../examples/kill/job.rs"]
 #[allow(
     dead_code,

@@ -195,7 +195,8 @@ impl Traces {
     }
 
     fn document(&mut self, kind: Kind, place: usize) -> &mut Document {
-        let of_kind = |job: &&mut Document| job.get_str("_type").is_ok_and(|name| name == kind.as_str());
+        let of_kind =
+            |job: &&mut Document| job.get_str("_type").is_ok_and(|name| name == kind.as_str());
         self.documents
             .iter_mut()
             .filter(of_kind)

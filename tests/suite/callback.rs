@@ -1,6 +1,6 @@
 //! A job's own callbacks: before, after and around `perform`, and around each transition.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use parking_lot::Mutex;
 use rocketjob::{
@@ -153,31 +153,6 @@ impl Callbacks for CalledBack {
     }
 }
 
-/// Goes on until it is told to stop.
-#[derive(RocketJob, Serialize, Deserialize, Debug)]
-struct Endless {
-    word: String,
-}
-
-impl Perform for Endless {
-    async fn perform(&mut self, job: &JobContext) -> JobResult {
-        note(&self.word, "perform");
-        job.cancelled().await;
-        job.check()
-    }
-}
-
-impl Callbacks for Endless {
-    fn before_transition(&mut self, transition: Transition, _job: &JobDocument) -> JobResult {
-        note(&self.word, &format!("before {transition}"));
-        Ok(())
-    }
-
-    async fn after_transition(self, transition: Transition, _job: &JobDocument) {
-        note(&self.word, &format!("after {transition}"));
-    }
-}
-
 const WHOLE: [&str; 11] = [
     "concern before",
     "before start",
@@ -251,21 +226,6 @@ on_every_store! {
                 assert_eq!(job.exception().unwrap().message, "as it was told");
             }
         }
-    }
-
-    /// The kill test found `before requeue` among what its jobs had been told.
-    async fn a_claim_that_is_handed_back_calls_nobody(fixture: &Fixture) {
-        let word = format!("{} endless", fixture.store.next_id());
-        let mut job = Endless { word: word.clone() }.create(&fixture.store).await.unwrap();
-        let server = fixture.server::<Endless>().grace(Duration::ZERO).start().await.unwrap();
-        eventually("it is performed", async || {
-            happened(&word).contains(&"perform".to_owned()).then_some(())
-        })
-        .await;
-        server.stop().await.unwrap();
-        job.reload().await.unwrap();
-        assert_eq!(job.state(), State::Queued);
-        assert_eq!(happened(&word), ["before start", "perform"]);
     }
 
     /// What an operator asks for may be refused, and what the callback changed is written with it.
