@@ -34,6 +34,8 @@ mod mix_traces;
 #[path = "suite/process.rs"]
 #[allow(dead_code, reason = "the suite's module, of which this needs a part")]
 mod process;
+#[path = "kill/traces.rs"]
+mod traces;
 
 use std::{process::Stdio, time::Duration};
 
@@ -50,7 +52,11 @@ use crate::{
 /// No run takes longer; one that hangs fails.
 const CAP: Duration = Duration::from_mins(5);
 
+/// Runs are made one after the other: each is to be disturbed by its own faults only.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn run(arguments: &[&str]) -> Value {
+    let _alone = ALONE.lock().await;
     let program = process::example("kill")
         .args(arguments)
         .arg("--json")

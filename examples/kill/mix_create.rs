@@ -27,8 +27,6 @@ use crate::{
 const CREATORS: u64 = 4;
 /// How long they pause between two calls at most, in milliseconds.
 const PAUSE: u64 = 120;
-/// How often it is tried again to begin a schedule that is there already, of so many calls.
-const CRON_AGAIN: usize = 12;
 
 /// Creates jobs for as long as `arrival`; `done` tells how far it is.
 pub(crate) async fn create(
@@ -127,13 +125,14 @@ async fn compete(
     next: &Cell<i64>,
     told: &RefCell<Vec<Told>>,
 ) -> Anything<()> {
+    // All begin the schedule, as programs do that are started at the same time; nobody does later. In
+    // the moment between an instance that has begun and the insertion of the next one, a chain can be
+    // begun anew, and the next one of the old chain is refused then.
+    let begun = ask_for(store, (Kind::Cron, -1, 0), None).await?;
+    told.borrow_mut().push(begun);
     while Instant::now() < end {
-        let kind = if random.usize(..CRON_AGAIN) == 0 {
-            Kind::Cron
-        } else {
-            Kind::UNIQUE[random.usize(..Kind::UNIQUE.len())]
-        };
-        let key = if kind == Kind::Singleton || kind == Kind::Cron {
+        let kind = Kind::UNIQUE[random.usize(..Kind::UNIQUE.len())];
+        let key = if kind == Kind::Singleton {
             0
         } else {
             random.i64(0..KEYS)

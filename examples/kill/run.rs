@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use crate::{
     Anything,
     check::{self, Findings},
-    faults::{self, Count, Fault, StoreKills},
+    faults::{self, Count, Fault, INTERVAL, MIX_INTERVAL, StoreKills},
     fleet::{Fleet, Orders},
     ledger, mix, mix_round,
     place::{self, Place},
@@ -214,7 +214,9 @@ impl Run<'_> {
                 faults::torment_store(mongod, store_kills, count, &done, calms.clone()).await;
             }
         };
-        let faults = faults::torment(fleet, &plan.faults, random, count, calms.clone());
+        let interval = if plan.mix { MIX_INTERVAL } else { INTERVAL };
+        let kinds = (&plan.faults[..], interval);
+        let faults = faults::torment(fleet, kinds, random, count, calms.clone());
         let (worked, violations, ()) = tokio::join!(work, faults, store_faults);
         let mut violations = violations?;
         let made = worked.unwrap_or_else(|problem| {
