@@ -169,7 +169,7 @@ impl StoredLimit {
     ) -> Vec<Timestamp> {
         self.booked_of = rate.max;
         // Becomes shorter as long as nobody is late.
-        let lead = self.lead - self.lead / 32;
+        let lead = self.lead * 31 / 32;
         self.lead = whole_milliseconds(lead).max(rate.least_lead());
         let (soonest, latest) = if alone {
             (later(now, self.lead), later(now, self.lead * 2))
