@@ -14,7 +14,7 @@ use crate::{Anything, fleet::Fleet, serve::LEASE};
 /// Between two faults of servers.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
 /// The same in the mix, whose jobs wait for each other: servers must live long enough to work.
-pub(crate) const MIX_INTERVAL: Duration = Duration::from_millis(1500);
+pub(crate) const MIX_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two deaths of the store, after those of the first round.
 const STORE_INTERVAL: Duration = Duration::from_mins(3);
 /// The parts of the first round's jobs that are done when the store is killed.
