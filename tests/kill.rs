@@ -50,7 +50,7 @@ use crate::{
 };
 
 /// No run takes longer; one that hangs fails.
-const CAP: Duration = Duration::from_mins(5);
+const CAP: Duration = Duration::from_mins(10);
 
 /// Runs are made one after the other: each is to be disturbed by its own faults only.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());

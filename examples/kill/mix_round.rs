@@ -32,7 +32,7 @@ const PAGE: usize = 1000;
 /// How long nothing may be noted in the ledger.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a round may take after its last job was created.
-const ENDS_WITHIN: Duration = Duration::from_mins(5);
+const ENDS_WITHIN: Duration = Duration::from_mins(15);
 /// How long limits may take to be as if they had never been used.
 const FREE_WITHIN: Duration = Duration::from_secs(10);
 /// Between two looks.
