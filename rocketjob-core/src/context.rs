@@ -30,7 +30,7 @@ use crate::{
     name,
     restart::next_instance,
     store::Store,
-    successor::{create_successors, successor_id},
+    successor::{create_others, create_successors, successor_id},
     trace::Trace,
     version::{is_other, upgrade_stored, upgraded},
 };
@@ -396,7 +396,7 @@ impl JobContext {
             return Ok(());
         };
         if let Some(Bson::ObjectId(before)) = self.document().get(name::FOLLOWS) {
-            create_successors(&**store, *before).await?;
+            create_others(&**store, *before, Some(self.id())).await?;
         }
         if self.document().get(name::SUCCESSORS).is_some() {
             create_successors(&**store, self.id()).await?;

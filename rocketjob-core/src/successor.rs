@@ -47,6 +47,16 @@ pub fn successor_id(of: ObjectId, now: Timestamp, earlier: usize) -> ObjectId {
 /// Creates the successors of the settled job `id`, and removes what then has no purpose: their
 /// copies, and the document of a completed job that is not kept.
 pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> {
+    create_others(store, id, None).await
+}
+
+/// As [`create_successors`], but for the successor `existing`, which is there: to insert it again
+/// would create it again when that takes so long that it is gone by then.
+pub(crate) async fn create_others(
+    store: &dyn Storage,
+    id: ObjectId,
+    existing: Option<ObjectId>,
+) -> Result<()> {
     let Some((job, successors)) = waiting_successors(store, id).await? else {
         return Ok(());
     };
@@ -57,7 +67,10 @@ pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> 
             other => tracing::error!(%id, ?other, "a successor is no document: it is dropped"),
         }
     }
-    store.insert(documents).await?;
+    documents.retain(|document| Some(document.id()) != existing);
+    if !documents.is_empty() {
+        store.insert(documents).await?;
+    }
     let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors));
     let ended = job.state() == State::Completed && job.destroy_on_complete();
     let change = if ended {
