@@ -107,12 +107,21 @@ async fn waiting_successors(
 }
 
 /// Creates successors whose creation was interrupted, of at most `limit` jobs, and says of how many.
-pub async fn recover_successors(store: &dyn Storage, limit: usize) -> Result<usize> {
+///
+/// Those that have waited for less than `age` are left to who is about to create them: two who do it
+/// at the same time are one too many when one of them is stopped on the way.
+pub async fn recover_successors(store: &dyn Storage, limit: usize, age: Duration) -> Result<usize> {
     let query = Query {
         limit,
         ..Query::new(Filter::exists(name::SUCCESSORS))
     };
-    let pending = store.find(&query).await?;
+    let mut pending = store.find(&query).await?;
+    let now = store.now();
+    pending.retain(|job| {
+        let since = job.completed_at().or(job.started_at());
+        // Of a time that is to come, the clock was set back since.
+        since.is_none_or(|since| since > now || later(since, age) <= now)
+    });
     for job in &pending {
         create_successors(store, job.id()).await?;
     }

@@ -84,7 +84,9 @@ async fn a_successor_that_has_come_and_gone_is_not_created_again() {
     assert_eq!(job.id(), successor.id());
     perform::<MixRestart>(&store, job, &shared).await;
     create_successors(&*store, successor.id()).await.unwrap();
-    recover_successors(&*store, 100).await.unwrap();
+    recover_successors(&*store, 100, Duration::ZERO)
+        .await
+        .unwrap();
     assert!(store.get(successor.id()).await.unwrap().is_none());
     assert_eq!(MixRestart::query(&store).count().await.unwrap(), 1);
 }
