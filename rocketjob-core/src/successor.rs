@@ -6,7 +6,9 @@
 //!
 //! A successor that goes when it completes leaves no id that exists. It begins only when its
 //! predecessor has forgotten it ([`name::FOLLOWS`]), so that whoever looks there later does not create
-//! it again; and whoever has looked there creates at once, or looks again.
+//! it again; and whoever has looked there creates at once, or looks again. What this leaves is a
+//! process that is stopped between its look and its insertion, for as long as the successor lives:
+//! it still creates that again.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
