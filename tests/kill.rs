@@ -9,6 +9,8 @@
 
 #[path = "../examples/kill/check.rs"]
 mod check;
+#[path = "kill/found.rs"]
+mod found;
 #[path = "../examples/kill/job.rs"]
 #[allow(
     dead_code,
@@ -21,9 +23,19 @@ mod job;
     reason = "the program's own module, of which this needs a part"
 )]
 mod ledger;
+#[path = "../examples/kill/mix/mod.rs"]
+#[allow(
+    dead_code,
+    reason = "the program's own modules, of which this needs a part"
+)]
+mod mix;
+#[path = "kill/mix.rs"]
+mod mix_traces;
 #[path = "suite/process.rs"]
 #[allow(dead_code, reason = "the suite's module, of which this needs a part")]
 mod process;
+#[path = "kill/traces.rs"]
+mod traces;
 
 use std::{process::Stdio, time::Duration};
 
@@ -38,11 +50,15 @@ use crate::{
 };
 
 /// No run takes longer; one that hangs fails.
-const CAP: Duration = Duration::from_mins(5);
+const CAP: Duration = Duration::from_mins(10);
 
-async fn run(store: &str) -> Value {
+/// Runs are made one after the other: each is to be disturbed by its own faults only.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn run(arguments: &[&str]) -> Value {
+    let _alone = ALONE.lock().await;
     let program = process::example("kill")
-        .args(["--store", store, "--jobs", "4000", "--arrival", "20"])
+        .args(arguments)
         .arg("--json")
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -56,11 +72,18 @@ async fn run(store: &str) -> Value {
     serde_json::from_str(&told).expect("one JSON object")
 }
 
+fn plain(store: &str) -> [&str; 6] {
+    ["--store", store, "--jobs", "4000", "--arrival", "20"]
+}
+
+fn mixed(store: &str) -> [&str; 5] {
+    ["--store", store, "--mix", "--arrival", "20"]
+}
+
 fn assert_harmed(report: &Value) {
     let figure = |name: &str| report[name].as_u64().unwrap();
     assert_eq!(report["violations"], Value::Array(Vec::new()));
     assert_eq!(report["folder"], Value::Null);
-    assert_eq!(figure("jobs"), 4000);
     assert!(report["seconds"].as_f64().unwrap() >= 15.0);
     assert!(figure("kills") >= 5);
     assert!(figure("pauses") >= 3);
@@ -77,15 +100,31 @@ fn assert_harmed(report: &Value) {
 
 #[tokio::test]
 async fn nothing_is_lost_on_sqlite() {
-    let report = run("sqlite").await;
+    let report = run(&plain("sqlite")).await;
     assert_harmed(&report);
+    assert_eq!(report["jobs"], 4000);
 }
 
 #[tokio::test]
 async fn nothing_is_lost_on_mongo() {
-    let report = run("mongodb").await;
+    let report = run(&plain("mongodb")).await;
     assert_harmed(&report);
+    assert_eq!(report["jobs"], 4000);
     assert_eq!(report["store_kills"], 2);
+}
+
+#[tokio::test]
+async fn all_concerns_keep_their_word_on_sqlite() {
+    let report = run(&mixed("sqlite")).await;
+    assert_harmed(&report);
+}
+
+#[tokio::test]
+async fn all_concerns_keep_their_word_on_mongo() {
+    let report = run(&mixed("mongodb")).await;
+    assert_harmed(&report);
+    // One more every three minutes, where the machine is slow.
+    assert!(report["store_kills"].as_u64().unwrap() >= 2);
 }
 
 const JOBS: i64 = 60;

@@ -12,7 +12,9 @@ use tokio::{
 use crate::{Anything, fleet::Fleet, serve::LEASE};
 
 /// Between two faults of servers.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(crate) const INTERVAL: Duration = Duration::from_secs(1);
+/// The same in the mix, whose jobs wait for each other: servers must live long enough to work.
+pub(crate) const MIX_INTERVAL: Duration = Duration::from_secs(2);
 /// Between two deaths of the store, after those of the first round.
 const STORE_INTERVAL: Duration = Duration::from_mins(3);
 /// The parts of the first round's jobs that are done when the store is killed.
@@ -46,14 +48,14 @@ fn add_one(count: &Cell<usize>) {
 /// Does harm to servers until `calm`, then wakes those that are paused. Returns what must not be.
 pub(crate) async fn torment(
     fleet: &mut Fleet,
-    kinds: &[Fault],
+    (kinds, interval): (&[Fault], Duration),
     random: &mut Rng,
     count: &Count,
     mut calm: watch::Receiver<bool>,
 ) -> Anything<Vec<String>> {
     let mut violations = Vec::new();
     let most_awake = fleet.awake().len();
-    let mut next = Instant::now() + INTERVAL;
+    let mut next = Instant::now() + interval;
     while !*calm.borrow() {
         let at = fleet.next_wake().map_or(next, |wake| wake.min(next));
         tokio::select! {
@@ -64,7 +66,7 @@ pub(crate) async fn torment(
         if Instant::now() < next {
             continue;
         }
-        next += INTERVAL;
+        next += interval;
         violations.extend(fleet.replace_ended()?);
         // Who is paused is to come back by itself.
         let awake = fleet.awake();

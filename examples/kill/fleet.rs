@@ -27,6 +27,8 @@ pub(crate) struct Orders {
     pub(crate) store: String,
     pub(crate) ledger: PathBuf,
     pub(crate) workers: usize,
+    /// Whether they perform the mix.
+    pub(crate) mix: bool,
     /// Where the processes write their logs.
     pub(crate) folder: PathBuf,
 }
@@ -170,6 +172,7 @@ impl Fleet {
             .args(["--workers", &self.orders.workers.to_string()])
             .arg("--ledger")
             .arg(&self.orders.ledger)
+            .args(self.orders.mix.then_some("--mix"))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(self.log(place)?)

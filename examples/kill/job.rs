@@ -54,7 +54,8 @@ pub(crate) fn accepted(job: &JobDocument) -> i64 {
     job.get("accepted").and_then(whole_number).unwrap_or(-1)
 }
 
-fn now() -> i64 {
+/// Microseconds on the monotonic clock, which all processes of a host share.
+pub(crate) fn now() -> i64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec * 1_000_000 + now.tv_nsec / 1000
 }

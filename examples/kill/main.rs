@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example kill -- --store sqlite
 //! cargo run --release --example kill -- --store mongodb --minutes 60
+//! cargo run --release --example kill -- --store mongodb --mix --minutes 30
 //! ```
 //!
 //! `docs/reliability.md` tells what it does, what it checks and how to read what it prints.
@@ -19,6 +20,9 @@ mod faults;
 mod fleet;
 mod job;
 mod ledger;
+mod mix;
+mod mix_create;
+mod mix_round;
 mod place;
 mod report;
 mod round;

@@ -11,6 +11,7 @@ const LISTED: usize = 20;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Report {
     pub(crate) store: &'static str,
+    pub(crate) mix: bool,
     pub(crate) seed: u64,
     pub(crate) servers: usize,
     pub(crate) workers: usize,
@@ -71,7 +72,11 @@ impl fmt::Display for Report {
             writeln!(f, "  {what:<44}{figure:>12}")?;
         }
         if self.all_holds() {
-            return write!(f, "every job completed, and was accepted exactly once");
+            return f.write_str(if self.mix {
+                "every job ended as planned, and what its concerns promise was kept"
+            } else {
+                "every job completed, and was accepted exactly once"
+            });
         }
         writeln!(f, "{} VIOLATIONS", self.violations.len())?;
         for violation in self.violations.iter().take(LISTED) {

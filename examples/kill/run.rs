@@ -14,10 +14,11 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::{
-    Anything, check,
-    faults::{self, Count, Fault, StoreKills},
+    Anything,
+    check::{self, Findings},
+    faults::{self, Count, Fault, INTERVAL, MIX_INTERVAL, StoreKills},
     fleet::{Fleet, Orders},
-    ledger,
+    ledger, mix, mix_round,
     place::{self, Place},
     report::Report,
     round,
@@ -33,6 +34,9 @@ pub(crate) struct Plan {
     /// Where the jobs are kept.
     #[arg(long)]
     store: place::Kind,
+    /// Kinds with all concerns, in place of one kind.
+    #[arg(long, conflicts_with = "jobs")]
+    mix: bool,
     /// How many jobs each round has.
     #[arg(long, default_value_t = 30_000)]
     jobs: i64,
@@ -54,6 +58,12 @@ pub(crate) struct Plan {
     /// Which faults.
     #[arg(long, value_delimiter = ',', default_value = "kill,pause,store")]
     faults: Vec<Fault>,
+}
+
+/// What a round has created.
+enum Made {
+    Plain,
+    Mix(mix::check::Made),
 }
 
 struct Run<'a> {
@@ -84,10 +94,12 @@ pub(crate) async fn run(plan: &Plan) -> Anything<Report> {
         store: place.url.clone(),
         ledger: folder.path().join("ledger.txt"),
         workers: plan.workers,
+        mix: plan.mix,
         folder: folder.path().into(),
     };
     let report = Report {
         store: plan.store.as_str(),
+        mix: plan.mix,
         seed,
         servers: plan.servers,
         workers: plan.workers,
@@ -142,17 +154,19 @@ impl Run<'_> {
 
     async fn round(&mut self) -> Anything<()> {
         let began = Instant::now();
-        let violations = self.harm().await?;
+        let (made, violations) = self.harm().await?;
         self.report.violations.extend(violations);
         let quiet = round::quiet(&self.store, &self.fleet.ids()).await?;
         self.report.violations.extend(quiet);
-        self.check().await?;
+        let jobs = match &made {
+            Made::Plain => self.check().await?,
+            Made::Mix(made) => self.check_mix(made).await?,
+        };
         self.report.rounds += 1;
-        self.report.jobs += self.plan.jobs;
+        self.report.jobs += jobs;
         eprintln!(
-            "round {}: {} jobs in {:.1} s; so far {} servers killed, {} paused, store killed {} times",
+            "round {}: {jobs} jobs in {:.1} s; so far {} servers killed, {} paused, store killed {} times",
             self.report.rounds,
-            self.plan.jobs,
             began.elapsed().as_secs_f64(),
             self.count.kills.get(),
             self.count.pauses.get(),
@@ -162,7 +176,8 @@ impl Run<'_> {
     }
 
     /// Lets the servers work through the jobs of a round while harm is done to them.
-    async fn harm(&mut self) -> Anything<Vec<String>> {
+    async fn harm(&mut self) -> Anything<(Made, Vec<String>)> {
+        let (seed, ledger) = (self.random.u64(..), self.ledger());
         let Self {
             plan,
             place,
@@ -177,13 +192,18 @@ impl Run<'_> {
         let done = Cell::new(0.0);
         let arrival = Duration::from_secs(plan.arrival);
         let work = async {
-            let work = async {
-                tokio::try_join!(
-                    round::create(store, plan.jobs, arrival),
-                    round::completion(store, plan.jobs, &done)
-                )
+            let worked = if plan.mix {
+                let made = mix_round::work(store, arrival, seed, &ledger, &done).await;
+                made.map(Made::Mix)
+            } else {
+                let both = async {
+                    tokio::try_join!(
+                        round::create(store, plan.jobs, arrival),
+                        round::completion(store, plan.jobs, &done)
+                    )
+                };
+                both.await.map(|_| Made::Plain)
             };
-            let worked = work.await;
             calm.send_replace(true);
             worked
         };
@@ -194,28 +214,62 @@ impl Run<'_> {
                 faults::torment_store(mongod, store_kills, count, &done, calms.clone()).await;
             }
         };
-        let faults = faults::torment(fleet, &plan.faults, random, count, calms.clone());
+        let interval = if plan.mix { MIX_INTERVAL } else { INTERVAL };
+        let kinds = (&plan.faults[..], interval);
+        let faults = faults::torment(fleet, kinds, random, count, calms.clone());
         let (worked, violations, ()) = tokio::join!(work, faults, store_faults);
         let mut violations = violations?;
-        if let Err(problem) = worked {
+        let made = worked.unwrap_or_else(|problem| {
             violations.insert(0, problem.to_string());
-        }
-        Ok(violations)
+            if plan.mix {
+                Made::Mix(mix::check::Made::default())
+            } else {
+                Made::Plain
+            }
+        });
+        Ok((made, violations))
     }
 
-    async fn check(&mut self) -> Anything<()> {
+    async fn check(&mut self) -> Anything<i64> {
         let left = round::left_over(&self.store).await?;
         self.report.violations.extend(left);
         let documents = round::documents(&self.store).await?;
         let (entries, cut) = ledger::read(&self.ledger())?;
         let findings = check::check(self.plan.jobs, &documents, &entries);
+        self.report.cut_lines += cut;
+        self.found(findings, &documents)?;
+        Ok(self.plan.jobs)
+    }
+
+    async fn check_mix(&mut self, made: &mix::check::Made) -> Anything<i64> {
+        let left = round::left_over(&self.store).await?;
+        self.report.violations.extend(left);
+        let documents = mix_round::documents(&self.store).await?;
+        let (notes, cut) = mix::note::read(&self.ledger())?;
+        let findings = mix::check::check(made, &documents, &notes);
+        self.report.cut_lines += cut;
+        // What is tried to see whether it is free would be found as well, so it comes last.
+        let left = mix_round::left_over(&self.store).await?;
+        self.report.violations.extend(left);
+        self.found(findings, &documents)?;
+        if self.report.all_holds() {
+            let lost = mix_round::lost_places(&self.store, &self.ledger()).await?;
+            self.report.violations.extend(lost);
+        }
+        eprintln!("creators were told: {:?}", made.answers());
+        if !self.report.all_holds() {
+            fs::write(self.folder.path().join("told.txt"), made.told_lines())?;
+        }
+        Ok(made.jobs())
+    }
+
+    fn found(&mut self, findings: Findings, documents: &[JobDocument]) -> Anything<()> {
         self.report.begins += findings.begins;
         self.report.repeated_begins += findings.repeated;
         self.report.reincarnations += findings.reincarnations;
-        self.report.cut_lines += cut;
         self.report.violations.extend(findings.violations);
         if !self.report.all_holds() {
-            keep(self.folder.path(), &self.report, &documents)?;
+            keep(self.folder.path(), &self.report, documents)?;
         }
         Ok(())
     }

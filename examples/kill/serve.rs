@@ -6,7 +6,11 @@ use rocketjob::{Error, Result, Stopped, prelude::*};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt;
 
-use crate::{Anything, ledger::Ledger};
+use crate::{
+    Anything,
+    ledger::Ledger,
+    mix::{kinds, note::Notes},
+};
 
 /// How often a server gives a sign of life.
 pub(crate) const HEARTBEAT: Duration = Duration::from_millis(500);
@@ -24,6 +28,8 @@ pub(crate) struct Serve {
     ledger: PathBuf,
     #[arg(long)]
     workers: usize,
+    #[arg(long)]
+    mix: bool,
 }
 
 /// What it tells when it has stopped, on its output.
@@ -58,16 +64,23 @@ pub(crate) async fn serve(serve: Serve) -> Anything<Served> {
 async fn work(serve: &Serve) -> Anything<Stopped> {
     let store = patiently(async || rocketjob::connect(&serve.store).await).await?;
     let server = patiently(async || {
-        Server::builder(&store)
+        let server = Server::builder(&store)
             .workers(serve.workers)
             .heartbeat_interval(HEARTBEAT)
-            .lease(LEASE)
-            .shared(Ledger::open(&serve.ledger).map_err(|error| Error::Storage(error.into()))?)
-            .start()
-            .await
+            .lease(LEASE);
+        let server = if serve.mix {
+            kinds::register(server).shared(Notes::open(&serve.ledger).map_err(unusable)?)
+        } else {
+            server.shared(Ledger::open(&serve.ledger).map_err(unusable)?)
+        };
+        server.start().await
     });
     let server = server.await?;
     Ok(server.run_until_terminated().await?)
+}
+
+fn unusable(error: std::io::Error) -> Error {
+    Error::Storage(error.into())
 }
 
 /// The other end of the input is closed when that process ends, however it ends.

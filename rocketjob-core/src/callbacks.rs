@@ -168,6 +168,9 @@ impl<T: Callbacks> Concern for OwnCallbacks<T> {
     }
 
     fn settle(&self, settlement: &mut Settlement<'_>, _state: &mut NoState) {
+        if *settlement.outcome() == Outcome::HandBack {
+            return;
+        }
         // A job that may not complete fails, which is a transition of its own.
         for _ in 0..2 {
             let transition = settlement.outcome().transition();
@@ -217,7 +220,7 @@ impl<T: Callbacks> Concern for OwnCallbacks<T> {
     }
 
     fn observes(&self, transition: Transition) -> bool {
-        transition != Transition::Start
+        !matches!(transition, Transition::Start | Transition::Requeue)
     }
 
     async fn after_transition(&self, transition: Transition, job: &JobDocument) {

@@ -166,7 +166,13 @@ pub(crate) fn put_successors(change: &mut Change, job: &JobDocument, successors:
         Some(Bson::Array(waiting)) => waiting.clone(),
         _ => Vec::new(),
     };
-    let added = successors.into_iter();
-    documents.extend(added.map(|job| Bson::Document(job.into_document())));
+    for successor in successors {
+        let vanishes = successor.destroy_on_complete();
+        let mut successor = successor.into_document();
+        if vanishes {
+            successor.insert(name::FOLLOWS, job.id());
+        }
+        documents.push(Bson::Document(successor));
+    }
     change.put(name::SUCCESSORS, documents);
 }

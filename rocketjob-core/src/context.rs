@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use bson::{Document, oid::ObjectId};
+use bson::{Bson, Document, oid::ObjectId};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -30,7 +30,7 @@ use crate::{
     name,
     restart::next_instance,
     store::Store,
-    successor::{create_successors, successor_id},
+    successor::{create_others, create_successors, successor_id},
     trace::Trace,
     version::{is_other, upgrade_stored, upgraded},
 };
@@ -388,13 +388,20 @@ impl JobContext {
     }
 
     /// Creates successors that an earlier claim on the job has left uncreated.
+    ///
+    /// Of a job that goes when it completes nothing would be left to tell that it has been there: so
+    /// before it begins, the one that it follows on forgets it, or it could be created again.
     pub(crate) async fn finish_successors(&self) -> Result<()> {
-        match self.store() {
-            Some(store) if self.document().get(name::SUCCESSORS).is_some() => {
-                create_successors(&**store, self.id()).await
-            }
-            _ => Ok(()),
+        let Some(store) = self.store() else {
+            return Ok(());
+        };
+        if let Some(Bson::ObjectId(before)) = self.document().get(name::FOLLOWS) {
+            create_others(&**store, *before, Some(self.id())).await?;
         }
+        if self.document().get(name::SUCCESSORS).is_some() {
+            create_successors(&**store, self.id()).await?;
+        }
+        Ok(())
     }
 
     /// The state that the concern `C` keeps on the job.

@@ -26,7 +26,7 @@ const TRIES: usize = 100;
 
 /// What a job keeps whose place is taken: it stays the same job to those that wait for it, and to a
 /// worker that repeats a write whose answer was lost.
-const KEPT: [&str; 3] = [name::ID, name::CLAIM, name::SUCCESSORS];
+const KEPT: [&str; 4] = [name::ID, name::CLAIM, name::SUCCESSORS, name::FOLLOWS];
 
 /// What became of a job that was to be created.
 #[derive(Debug, Clone)]
@@ -157,6 +157,7 @@ async fn settle(
 /// The write that lets `new` take the place of `old`, whatever has been written to that since it was
 /// read.
 fn replacement(definition: &Definition, old: &JobDocument, new: &JobDocument) -> Change {
+    let id = new.id();
     let new = new.as_document();
     let mut change = Change::new();
     let of_concerns = definition.concerns.iter().map(|concern| concern.fields());
@@ -175,6 +176,8 @@ fn replacement(definition: &Definition, old: &JobDocument, new: &JobDocument) ->
             change.put(field, value.clone());
         }
     }
+    // Who is about to claim the job as it was does not get this one.
+    change.put(name::REPLACEMENT, id);
     change
 }
 

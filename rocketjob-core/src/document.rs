@@ -272,6 +272,7 @@ fn envelope_type(field: &str) -> Option<(&'static str, Fits)> {
         | name::COMPLETED_AT => ("a date", is_date),
         name::EXCEPTION => ("a document", is_document),
         name::SLOTS | name::SUCCESSORS => ("an array", is_array),
+        name::FOLLOWS | name::REPLACEMENT => ("an id", is_id),
         _ => return None,
     })
 }
@@ -279,6 +280,10 @@ fn envelope_type(field: &str) -> Option<(&'static str, Fits)> {
 fn is_text(value: &Bson) -> bool {
     // BSON symbols are what very old Ruby processes wrote.
     matches!(value, Bson::String(_) | Bson::Symbol(_))
+}
+
+fn is_id(value: &Bson) -> bool {
+    matches!(value, Bson::ObjectId(_))
 }
 
 fn is_number(value: &Bson) -> bool {

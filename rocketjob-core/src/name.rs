@@ -61,6 +61,11 @@ pub const UNIQUE_REASON: &str = "unique_reason";
 pub const SLOTS: &str = "slots";
 /// Jobs that are to be created because this one was settled.
 pub const SUCCESSORS: &str = "successors";
+/// The job whose successor this one is; only while its document goes when it completes.
+pub const FOLLOWS: &str = "follows";
+/// The id that the job would have had that last took the place of another one here; absent while none
+/// has. A claim that has read the one is not a claim on the other.
+pub const REPLACEMENT: &str = "replacement";
 /// How many workers died with this job.
 pub const LOST_CLAIMS: &str = "lost_claims";
 /// The token of the claim under which `perform` has begun; written only where that must be known
@@ -110,6 +115,8 @@ pub const ENVELOPE: &[&str] = &[
     UNIQUE_REASON,
     SLOTS,
     SUCCESSORS,
+    FOLLOWS,
+    REPLACEMENT,
     LOST_CLAIMS,
     BEGUN_CLAIM,
     RETRIED_CLAIM,

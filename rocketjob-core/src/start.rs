@@ -19,6 +19,9 @@ use crate::{
     stored_limit::{MOST_LATE, Rate, StoredLimit, TOGETHER, change_limit},
 };
 
+/// After how long a job asks again that is late although its booking has just been moved.
+const AGAIN: Duration = Duration::from_millis(1);
+
 /// Lets the jobs of one process begin in time.
 #[derive(Debug, Default)]
 pub struct Starts {
@@ -87,7 +90,12 @@ impl Starts {
             }
             *booked = start;
         }
-        let wait = booked.duration_since(store.now());
+        let now = store.now();
+        if now > later(*booked, slack) {
+            // To move it took longer than it was moved by: what it is booked for is over again.
+            return Ok(Some(AGAIN));
+        }
+        let wait = booked.duration_since(now);
         Ok(Some(Duration::try_from(wait).unwrap_or_default()))
     }
 
@@ -103,22 +111,26 @@ impl Starts {
     ) -> Result<bool> {
         let queue = Arc::clone(self.keys.lock().entry(key.to_owned()).or_default());
         let outcome = Arc::new(Mutex::new(None));
-        queue.waiting.lock().push(Move {
+        let own = Move {
             rate,
             booked,
             start,
             late,
             outcome: Arc::clone(&outcome),
-        });
+        };
+        queue.waiting.lock().push(own.clone());
         let writing = queue.writing.lock().await;
         let moved = outcome.lock().take();
-        let moved = match moved {
-            Some(moved) => Ok(moved),
-            None => {
-                let all = std::mem::take(&mut *queue.waiting.lock());
-                let written = write(store, key, &all).await;
-                written.map(|()| outcome.lock().take().unwrap_or(false))
+        let moved = if let Some(moved) = moved {
+            Ok(moved)
+        } else {
+            let mut all = std::mem::take(&mut *queue.waiting.lock());
+            if !all.iter().any(|step| Arc::ptr_eq(&step.outcome, &outcome)) {
+                // Whoever took it has failed.
+                all.push(own);
             }
+            let written = write(store, key, &all).await;
+            written.map(|()| outcome.lock().take().unwrap_or(false))
         };
         drop(writing);
         self.forget(key, &queue);

@@ -167,7 +167,7 @@ impl StoredLimit {
     ) -> Vec<Timestamp> {
         self.booked_of = rate.max;
         // Becomes shorter as long as nobody is late.
-        let lead = self.lead - self.lead / SHRINKS;
+        let lead = self.lead * (SHRINKS - 1) / SHRINKS;
         self.lead = whole_milliseconds(lead).max(rate.least_lead());
         let (soonest, latest) = if alone {
             (later(now, self.lead), later(now, self.lead * 2))

@@ -3,14 +3,24 @@
 //! They are stored in the settled document, ids and all, in the same write; then created; then
 //! removed from it. A crash in between leaves them there, and any server goes on: creating a job
 //! whose id exists does nothing. So a chain neither breaks nor forks, without a transaction.
+//!
+//! A successor that goes when it completes leaves no id that exists. It begins only when its
+//! predecessor has forgotten it ([`name::FOLLOWS`]), so that whoever looks there later does not create
+//! it again; and whoever has looked there creates at once, or looks again. What this leaves is a
+//! process that is stopped between its look and its insertion, for as long as the successor lives:
+//! it still creates that again.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    time::Duration,
+};
 
 use bson::{Bson, oid::ObjectId};
 use jiff::Timestamp;
 
 use crate::{
     change::{Change, Guard, Patch},
+    clock::later,
     document::JobDocument,
     error::Result,
     filter::{Filter, Query},
@@ -18,6 +28,11 @@ use crate::{
     state::State,
     storage::Storage,
 };
+
+/// Within what time successors are created after they were read.
+const AT_ONCE: Duration = Duration::from_millis(250);
+/// How often it is tried to be in time; a store that is always slower is not waited for.
+const TRIES: usize = 10;
 
 /// The id of a successor of the job `of` that is made at the store's time `now`, behind `earlier`
 /// others: the same for whoever makes it.
@@ -34,21 +49,31 @@ pub fn successor_id(of: ObjectId, now: Timestamp, earlier: usize) -> ObjectId {
 /// Creates the successors of the settled job `id`, and removes what then has no purpose: their
 /// copies, and the document of a completed job that is not kept.
 pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> {
-    let Some(job) = store.get(id).await? else {
-        return Ok(());
-    };
-    let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
+    create_others(store, id, None).await
+}
+
+/// As [`create_successors`], but for the successor `existing`, which is there: to insert it again
+/// would create it again when that takes so long that it is gone by then.
+pub(crate) async fn create_others(
+    store: &dyn Storage,
+    id: ObjectId,
+    existing: Option<ObjectId>,
+) -> Result<()> {
+    let Some((job, successors)) = waiting_successors(store, id).await? else {
         return Ok(());
     };
     let mut documents = Vec::with_capacity(successors.len());
-    for successor in successors {
+    for successor in &successors {
         match successor {
             Bson::Document(document) => documents.push(JobDocument::new(document.clone())?),
             other => tracing::error!(%id, ?other, "a successor is no document: it is dropped"),
         }
     }
-    store.insert(documents).await?;
-    let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors.clone()));
+    documents.retain(|document| Some(document.id()) != existing);
+    if !documents.is_empty() {
+        store.insert(documents).await?;
+    }
+    let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors));
     let ended = job.state() == State::Completed && job.destroy_on_complete();
     let change = if ended {
         Change::delete()
@@ -61,13 +86,44 @@ pub async fn create_successors(store: &dyn Storage, id: ObjectId) -> Result<()> 
     Ok(())
 }
 
+/// The successors of the job `id` that wait to be created, as they stood a moment ago: a process that
+/// was stopped after it had read them does not create what has come and gone meanwhile.
+async fn waiting_successors(
+    store: &dyn Storage,
+    id: ObjectId,
+) -> Result<Option<(JobDocument, Vec<Bson>)>> {
+    for last in (0..TRIES).rev() {
+        let in_time = later(store.now(), AT_ONCE);
+        let Some(job) = store.get(id).await? else {
+            return Ok(None);
+        };
+        let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
+            return Ok(None);
+        };
+        if store.now() <= in_time || last == 0 {
+            let successors = successors.clone();
+            return Ok(Some((job, successors)));
+        }
+    }
+    Ok(None)
+}
+
 /// Creates successors whose creation was interrupted, of at most `limit` jobs, and says of how many.
-pub async fn recover_successors(store: &dyn Storage, limit: usize) -> Result<usize> {
+///
+/// Those that have waited for less than `age` are left to who is about to create them: two who do it
+/// at the same time are one too many when one of them is stopped on the way.
+pub async fn recover_successors(store: &dyn Storage, limit: usize, age: Duration) -> Result<usize> {
     let query = Query {
         limit,
         ..Query::new(Filter::exists(name::SUCCESSORS))
     };
-    let pending = store.find(&query).await?;
+    let mut pending = store.find(&query).await?;
+    let now = store.now();
+    pending.retain(|job| {
+        let since = job.completed_at().or(job.started_at());
+        // Of a time that is to come, the clock was set back since.
+        since.is_none_or(|since| since > now || later(since, age) <= now)
+    });
     for job in &pending {
         create_successors(store, job.id()).await?;
     }

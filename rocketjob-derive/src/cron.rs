@@ -54,7 +54,11 @@ pub(crate) fn cron(item: &Item, problems: &mut Problems) -> Option<TokenStream> 
     let schedule = schedule.map(|text| quote!(schedule: ::core::option::Option::Some(#text),));
     Some(quote! {{
         #checked
-        __rocketjob::Cron { #schedule #fields ..__rocketjob::Cron::ad_hoc() }
+        // Where all options are given the rest adds nothing.
+        #[allow(clippy::needless_update)]
+        const CRON: __rocketjob::Cron =
+            __rocketjob::Cron { #schedule #fields ..__rocketjob::Cron::ad_hoc() };
+        CRON
     }})
 }
 

@@ -51,8 +51,12 @@ const NAMES: &[(&str, &str)] = &[
     ("unique_reason", KEPT),
     ("slots", KEPT),
     ("successors", KEPT),
+    ("follows", KEPT),
+    ("replacement", KEPT),
     ("lost_claims", READ),
     ("begun_claim", KEPT),
+    ("retried_claim", KEPT),
+    ("payload_version", KEPT),
     ("trace", "set it with `.trace(…)`"),
 ];
 

@@ -1,8 +1,8 @@
 //! Claims: find the next jobs, take them all with one command, patch them in memory.
 //!
 //! One command takes the jobs without limits, one statement per worker, or two at a time where there
-//! are many; one more those that need places in limits, one statement per job. Only when fewer were met than named is it read back
-//! which they are. What was lost to another server, held or set aside has left the index, so the
+//! are many; one more those that need places in limits or have a unique key, one statement per job.
+//! Only when fewer were met than named is it read back which they are. What was lost to another server, held or set aside has left the index, so the
 //! next round finds what lies behind it; what stays in it (batches) is skipped.
 
 use std::collections::HashSet;
@@ -51,6 +51,13 @@ impl Planned {
     /// Whether it takes nothing of any limit.
     fn is_free(&self) -> bool {
         self.granted == Granted::default()
+    }
+
+    /// Whether another job may take its place between the look and the claim: it must be claimed as
+    /// the one that was read, or what is performed is not what is stored.
+    fn may_be_replaced(&self) -> bool {
+        let has = |field| self.job.get(field).is_some();
+        has(name::UNIQUE_KEY) || has(name::UNFINISHED_KEY)
     }
 }
 
@@ -240,8 +247,13 @@ impl Claiming<'_> {
     async fn take(&mut self, planned: Vec<Planned>, places: &mut Places) -> Result<usize> {
         let (limited, free): (Vec<_>, Vec<_>) =
             planned.iter().partition(|planned| !planned.is_free());
+        let (single, free): (Vec<_>, Vec<_>) = free
+            .into_iter()
+            .partition(|planned| planned.may_be_replaced());
         let mut met = self.write_free(&free).await?;
-        met = self.write_limited(&limited).await? && met;
+        met = self.write_each(&single, Durability::Primary).await? && met;
+        // A claim that a failover took back would free a place in use.
+        met = self.write_each(&limited, Durability::Majority).await? && met;
         let ours = if met {
             None
         } else {
@@ -305,16 +317,25 @@ impl Claiming<'_> {
         Ok(some?.zip(others?).map(|(some, others)| some + others) == Some(planned.len() as u64))
     }
 
-    /// Claims jobs with their places. A claim that a failover took back would free a place in use.
-    async fn write_limited(&self, planned: &[&Planned]) -> Result<bool> {
+    /// Claims jobs one by one, with their places; true when all are ours for sure.
+    async fn write_each(&self, planned: &[&Planned], durability: Durability) -> Result<bool> {
         let statements: Result<Vec<_>> = planned
             .iter()
             .map(|planned| {
-                let change = self.change(planned.worker, &planned.granted);
-                self.statement(planned.job.id().into(), &change)
+                let change = operators(&self.change(planned.worker, &planned.granted));
+                let change = RawDocumentBuf::try_from(change).map_err(error::unusable)?;
+                let mut still = self.search.still(planned.job.id())?;
+                if planned.may_be_replaced() {
+                    let replacement = planned.job.get(name::REPLACEMENT);
+                    still.insert(
+                        name::REPLACEMENT,
+                        replacement.cloned().unwrap_or(Bson::Null),
+                    );
+                }
+                command::update(still, &change)
             })
             .collect();
-        let met = self.write(&statements?, Durability::Majority).await?;
+        let met = self.write(&statements?, durability).await?;
         Ok(met == Some(planned.len() as u64))
     }
 

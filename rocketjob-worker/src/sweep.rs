@@ -23,6 +23,8 @@ use crate::{
 /// How often free places and successors are looked for, at most: whoever frees a place or settles a
 /// job sees to them itself, unless it dies on the way.
 pub(crate) const INTERVAL: Duration = Duration::from_secs(10);
+/// Who has settled a job creates its successors well within this time, if he lives.
+const INTERRUPTED: Duration = Duration::from_secs(5);
 /// How soon what could not be done is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How many claims are read at a time.
@@ -122,7 +124,9 @@ impl Sweeper {
     }
 
     async fn create_successors(&self) -> Result<()> {
-        recover_successors(&*self.store, GROUP).await.map(drop)
+        recover_successors(&*self.store, GROUP, INTERRUPTED)
+            .await
+            .map(drop)
     }
 
     /// Removes the documents of servers that have lapsed, and ends all claims that have no server.

@@ -154,7 +154,9 @@ impl World {
     async fn clean_up<T: Perform>(&mut self) {
         recover(&*self.sound, &self.registry).await.unwrap();
         rocketjob::release_suspects(&*self.sound).await.unwrap();
-        recover_successors(&*self.sound, 100).await.unwrap();
+        recover_successors(&*self.sound, 100, Duration::ZERO)
+            .await
+            .unwrap();
         if self.chance(50) {
             for mut job in T::query(&self.sound)
                 .state(State::Failed)

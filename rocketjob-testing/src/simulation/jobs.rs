@@ -315,8 +315,13 @@ impl Perform for Chain {
 /// The schedule of [`Clocked`], and how far its times lie apart.
 const SCHEDULE: &str = "*/3 * * * * *";
 pub(super) const CLOCKED_SECONDS: i64 = 3;
+/// Of so many times that were missed in one go each has its instance: clocks jump by minutes.
+pub(super) const MISSED: u32 = 10;
 
-/// An instance for each time of a schedule, until it expires.
+/// The stored name of an instance's schedule.
+pub(super) const CRON_SCHEDULE: &str = "cron_schedule";
+
+/// An instance for each time of a schedule, until that is taken away.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Clocked {
     pub(super) millis: u64,
@@ -340,7 +345,7 @@ kind!(
         }],
         concerns: &[&Cron {
             schedule: Some(SCHEDULE),
-            misfire: Misfire::RunAll(u32::MAX),
+            misfire: Misfire::RunAll(MISSED),
             ..Cron::ad_hoc()
         }],
         ..Definition::new("Clocked", "Clocked")
