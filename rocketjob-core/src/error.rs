@@ -47,9 +47,8 @@ pub enum Error {
         transition: Transition,
     },
 
-    /// The claim was taken away: paused, aborted, requeued or given to another worker.
     /// A callback of the job does not allow the transition; nothing was changed.
-    #[error("job {id} may not {transition}: {reason}")]
+    #[error("job {id} may not {transition}: {}", reason.message)]
     Vetoed {
         /// The job.
         id: ObjectId,
@@ -58,6 +57,7 @@ pub enum Error {
         /// What the callback said.
         reason: crate::failure::JobFailure,
     },
+    /// The claim was taken away: paused, aborted, requeued or given to another worker.
     /// Whoever gets this must drop what it was about to write.
     #[error("the claim on job {id} is lost: nothing was written")]
     ClaimLost {

@@ -209,10 +209,13 @@ on_every_store! {
             ("around, before", State::Failed, "around, before"),
             ("around, after", State::Failed, "around, after"),
             ("after perform", State::Failed, "after perform"),
-            ("before complete", State::Failed, "before complete"),
+            // Of what it changed nothing is written.
+            ("before complete", State::Failed, "after perform"),
         ] {
             let job = performed(fixture, at).await;
             assert_eq!(job.state(), state, "{at}");
+            let moment = at.trim_end_matches(" for good").to_owned();
+            assert!(at == "nothing to do" || happened(&job.word).contains(&moment), "{at}");
             let decided = job.changed.iter().rposition(|what| what == last).unwrap();
             let end = format!("before {}", match state {
                 State::Failed => "fail",
