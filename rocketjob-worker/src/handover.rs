@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::try_join;
 use rocketjob_core::{
     Filter, Guard, JobDocument, Limit, LimitRule, Limits, Patch, Refusal, Result, State, Store,
     before_hold, is_suspect, name,
@@ -75,12 +76,20 @@ pub(crate) fn vacancies(desk: &Desk, group: &[Item]) -> Vec<Vacancy> {
 /// next job have it only when the outcome stands before it in the store's log, and so is durable
 /// when this claim is.
 pub(crate) async fn give_on(desk: &Arc<Desk>, vacancy: &Vacancy) -> Result<Given> {
-    let stored = desk.store.limit(vacancy.key()).await?;
+    let (stored, mut first) = try_join(
+        desk.store.limit(vacancy.key()),
+        next_waiting(&desk.store, &vacancy.limit),
+    )
+    .await?;
     if stored.is_some_and(|stored| stored.max.is_some()) {
         return Ok(Given::Not);
     }
-    for _ in 0..TRIES {
-        let Some(next) = next_waiting(&desk.store, &vacancy.limit).await? else {
+    for number in 0..TRIES {
+        let next = match first.take() {
+            None if number > 0 => next_waiting(&desk.store, &vacancy.limit).await?,
+            first => first,
+        };
+        let Some(next) = next else {
             return Ok(Given::Not);
         };
         if !waits_for_it_alone(desk, &next, &vacancy.limit) {

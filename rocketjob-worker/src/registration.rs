@@ -112,17 +112,23 @@ impl Registration {
 
 /// Registers `server`, under another name if its own is taken.
 async fn enter(store: &Store, server: &mut ServerDocument) -> Result<()> {
-    match store.insert_server(server).await {
-        // A container that restarts has the host name and process id of its predecessor.
-        Err(Error::ServerNameTaken { name: taken }) => {
-            server.name = format!("{taken}-{}", &server.id.to_hex()[18..]);
-            tracing::warn!(
-                taken,
-                name = server.name,
-                "the name is taken: using another"
-            );
-            store.insert_server(server).await
+    let id = server.id.to_hex();
+    // A container that restarts has the host name and process id of its predecessor; and servers of
+    // one process may have the same count, each of another second.
+    let others = [&id[18..], &id[..]];
+    let own = server.name.clone();
+    for other in others {
+        match store.insert_server(server).await {
+            Err(Error::ServerNameTaken { name: taken }) => {
+                server.name = format!("{own}-{other}");
+                tracing::warn!(
+                    taken,
+                    name = server.name,
+                    "the name is taken: using another"
+                );
+            }
+            outcome => return outcome,
         }
-        outcome => outcome,
     }
+    store.insert_server(server).await
 }
