@@ -86,7 +86,7 @@ fn the_lead_grows_when_jobs_are_late_and_becomes_shorter_again() {
     assert!(start > at(100), "{start}");
     limit.note_late(rate, SECOND * 9);
     assert!(limit.lead <= rate.most_lead());
-    for _ in 0..200 {
+    for _ in 0..SHRINKS {
         limit.book(rate, at(0), 0, true);
     }
     assert_eq!(limit.lead, rate.least_lead());
