@@ -51,7 +51,7 @@ impl MongoStore {
         let mut condition = ready();
         condition.insert(name::KIND, kind);
         condition.insert(name::PRIORITY, doc! { "$gte": first, "$lte": last });
-        let mut options = limited(at_most.saturating_add(UNREADABLE));
+        let mut options = limited(at_most.max(UNREADABLE));
         options.sort = Some(doc! { name::KIND: 1, name::PRIORITY: 1, name::ID: 1 });
         options.hint = Some(Hint::Name(schema::CLAIM.into()));
         let found = self.read(condition, options).await?;

@@ -79,12 +79,7 @@ pub(crate) fn first_ready(
     let (first, last) = (priorities.start(), priorities.end());
     let rows = session.rows(
         sql::FIRST_READY,
-        params![
-            kind,
-            first,
-            last,
-            sql_count(at_most.saturating_add(UNREADABLE))
-        ],
+        params![kind, first, last, sql_count(at_most.max(UNREADABLE))],
     )?;
     let readable = rows
         .iter()
