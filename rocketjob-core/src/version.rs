@@ -31,21 +31,17 @@ pub const FIRST_VERSION: u32 = 1;
 ///
 /// # Examples
 /// ```
-/// # mod rocketjob { pub use rocketjob_core::*; pub mod prelude { pub use rocketjob_core::*; } }
-/// # use rocketjob_derive::RocketJob;
-/// use rocketjob::prelude::*;
-/// use serde::{Deserialize, Serialize};
+/// use bson::{Document, doc};
+/// use rocketjob_core::{JobResult, Upgrade};
 ///
-/// /// Version 1 had a `name`.
-/// #[derive(RocketJob, Serialize, Deserialize)]
-/// #[rocketjob(version = 2)]
+/// // `#[derive(RocketJob, …)] #[rocketjob(version = 2)]`; version 1 had a `name`.
 /// struct GreetJob {
 ///     first_name: String,
 ///     last_name: String,
 /// }
 ///
 /// impl Upgrade for GreetJob {
-///     fn upgrade(from: u32, fields: &mut bson::Document) -> JobResult {
+///     fn upgrade(from: u32, fields: &mut Document) -> JobResult {
 ///         if from == 1 {
 ///             let name = fields.remove("name");
 ///             let name = name.as_ref().and_then(|name| name.as_str()).ok_or("no `name`")?;
@@ -56,14 +52,11 @@ pub const FIRST_VERSION: u32 = 1;
 ///         Ok(())
 ///     }
 /// }
-/// # impl Perform for GreetJob {
-/// #     async fn perform(&mut self, _job: &JobContext) -> JobResult { Ok(()) }
-/// # }
 ///
-/// let stored = bson::doc! { "_type": "GreetJob", "name": "Ada Lovelace" };
-/// let job: GreetJob = rocketjob::decode(GreetJob::DEFINITION, &stored)?;
-/// assert_eq!(job.last_name, "Lovelace");
-/// # Ok::<_, rocketjob::Error>(())
+/// let mut fields = doc! { "name": "Ada Lovelace" };
+/// GreetJob::upgrade(1, &mut fields)?;
+/// assert_eq!(fields, doc! { "first_name": "Ada", "last_name": "Lovelace" });
+/// # Ok::<_, rocketjob_core::JobError>(())
 /// ```
 pub trait Upgrade {
     /// Changes `fields`, the job's own as version `from` stored them, into those of the present
