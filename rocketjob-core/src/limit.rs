@@ -161,6 +161,21 @@ impl Limit {
         }
     }
 
+    /// Below which number places may be given to further jobs, of `most` altogether, while the numbers
+    /// `used` are in use: as many are given up as are in use from there on. So also where the limit was
+    /// larger once, two claims that do not see each other cannot exceed it together.
+    pub fn usable(most: u32, used: &[u32]) -> u32 {
+        let mut end = most;
+        loop {
+            let above = used.iter().filter(|number| **number >= end).count();
+            let below = most.saturating_sub(u32::try_from(above).unwrap_or(u32::MAX));
+            if below >= end {
+                return end;
+            }
+            end = below;
+        }
+    }
+
     /// The stored name of the place with this number.
     pub fn slot(key: &str, number: u32) -> String {
         format!("{key}:{number}")
@@ -195,5 +210,30 @@ pub struct NoLimits;
 impl Limits for NoLimits {
     fn limits(&self, _job: &JobDocument, _now: Timestamp) -> Result<Vec<Limit>, JobFailure> {
         Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_use_count_wherever_they_lie() {
+        for (most, used, usable) in [
+            (5, vec![], 5),
+            (5, vec![0, 4], 5),
+            (2, vec![1, 3], 0),
+            (2, vec![0, 3], 1),
+            (3, vec![7, 8, 0], 1),
+            (4, vec![7, 8, 0], 2),
+            (4, vec![2, 8], 3),
+            (0, vec![], 0),
+        ] {
+            assert_eq!(Limit::usable(most, &used), usable, "{most} {used:?}");
+            let free = (0..usable).filter(|number| !used.contains(number)).count();
+            let most = usize::try_from(most).unwrap_or(usize::MAX);
+            assert!(used.len() + free <= most.max(used.len()), "{used:?}");
+        }
+        assert_eq!(Limit::usable(u32::MAX, &[9]), u32::MAX);
     }
 }

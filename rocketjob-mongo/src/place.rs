@@ -245,11 +245,10 @@ fn place(slot: &str) -> Option<(&str, u32)> {
 
 /// Up to `wanted` numbers below `max` that are not used, from `start` around.
 ///
-/// Numbers of a limit that was larger once are still in use and count: as many of the upper numbers
-/// are given up for them, so that two claims that do not see each other cannot exceed it together.
+/// Numbers of a limit that was larger once are still in use and count ([`Limit::usable`]).
 fn free(max: u32, used: &HashSet<u32>, wanted: usize, start: u64) -> VecDeque<u32> {
-    let above = used.iter().filter(|number| **number >= max).count();
-    let end = max.saturating_sub(u32::try_from(above).unwrap_or(u32::MAX));
+    let numbers: Vec<u32> = used.iter().copied().collect();
+    let end = Limit::usable(max, &numbers);
     let Some(start) = start.checked_rem(u64::from(end)) else {
         return VecDeque::new();
     };
@@ -289,6 +288,7 @@ mod tests {
             "two above the limit and number 0 are all three"
         );
         assert_eq!(free(4, &used, 9, 0), [1]);
+        assert!(free(2, &HashSet::from([1, 3]), 9, 0).is_empty());
     }
 
     #[test]

@@ -110,11 +110,11 @@ impl Jobs {
     fn free_slot(&self, limit: &Limit, most: u32, taken: &[String]) -> Option<String> {
         let slots = &self.index.slots;
         let prefix = Limit::slot_prefix(&limit.key);
-        let above = slots.names_from(&prefix).filter(|slot| {
-            let number = slot.strip_prefix(&prefix).map(str::parse::<u32>);
-            number.is_some_and(|number| number.is_ok_and(|number| number >= most))
-        });
-        let end = most.saturating_sub(u32::try_from(above.count()).unwrap_or(u32::MAX));
+        let used = slots
+            .names_from(&prefix)
+            .map_while(|slot| slot.strip_prefix(&prefix));
+        let used: Vec<u32> = used.filter_map(|number| number.parse().ok()).collect();
+        let end = Limit::usable(most, &used);
         let mut all = (0..end).map(|number| Limit::slot(&limit.key, number));
         all.find(|slot| slots.is_empty(slot) && !taken.contains(slot))
     }
