@@ -248,7 +248,7 @@ pub enum Refusal {
     State(State),
     /// The job is in the right state, but under another claim.
     ClaimLost,
-    /// Another job holds a unique key that the change would take.
+    /// Another job holds a unique key, or a place in a limit, that the change would take.
     Existing(ObjectId),
 }
 

@@ -116,18 +116,23 @@ impl MongoStore {
             .await
     }
 
-    /// Who holds the key that `key`, from an answer of the server, names.
+    /// Who holds the key or the place that `key`, from an answer of the server, names.
     pub(crate) async fn holder(&self, key: &Document) -> Result<Option<ObjectId>> {
-        for (field, first) in KEYS {
-            if let Some(value) = key.get(field) {
-                let holder = doc! { field: value, name::STATE: { "$gte": first.as_str() } };
-                let found = self.fields(holder, name::ID).await?;
-                return Ok(found
-                    .first()
-                    .and_then(|found| found.get_object_id(name::ID).ok()));
-            }
-        }
-        Ok(None)
+        let unique = KEYS.into_iter().find_map(|(field, first)| {
+            let value = key.get(field)?;
+            Some(doc! { field: value, name::STATE: { "$gte": first.as_str() } })
+        });
+        let holder = unique.or_else(|| {
+            let slot = key.get(name::SLOTS)?;
+            Some(doc! { name::SLOTS: slot, name::STATE: State::Running.as_str() })
+        });
+        let Some(holder) = holder else {
+            return Ok(None);
+        };
+        let found = self.fields(holder, name::ID).await?;
+        Ok(found
+            .first()
+            .and_then(|found| found.get_object_id(name::ID).ok()))
     }
 }
 

@@ -115,7 +115,7 @@ impl<'c> Session<'c> {
     }
 
     /// Makes a change, except that it does not delete. Inner error: the job that holds a unique
-    /// key which this one would take.
+    /// key, or a place in a limit, which this one would take.
     pub(crate) fn change(
         &self,
         before: &Stored,
@@ -126,13 +126,14 @@ impl<'c> Session<'c> {
         self.replace(before, document)
     }
 
-    /// As [`change`](Self::change), where no unique key can be in the way.
+    /// As [`change`](Self::change), where no unique key or place can be in the way.
     pub(crate) fn mark(&self, before: &Stored, change: &Change) -> Result<Stored, Failure> {
         self.change(before, change)?
             .map_err(|rival| existing(&rival))
     }
 
-    /// Writes `document` in the place of `before`, which has the same id.
+    /// Writes `document` in the place of `before`, which has the same id. Inner error: as of
+    /// [`change`](Self::change).
     pub(crate) fn replace(
         &self,
         before: &Stored,
@@ -144,20 +145,17 @@ impl<'c> Session<'c> {
             .filter(|index| row.values[*index] != before.row.values[*index])
             .collect();
         let rest_changed = row.rest != before.row.rest;
-        if (rest_changed || !changed.is_empty()) && !self.update(&row, &changed, rest_changed)? {
-            return self.rival(&row).map(Err);
-        }
         let after = Stored { row, document };
-        if before.row.is_running() || after.row.is_running() {
-            let held = |stored: &Stored| {
-                if stored.row.is_running() {
-                    slots(&stored.document)
-                } else {
-                    Vec::new()
-                }
-            };
-            self.move_slots(&after.row.id, &held(before), &held(&after))?;
+        let (held, wanted) = (held(before), held(&after));
+        if let Some(holder) = self.slot_holder(&after.row.id, &held, &wanted)? {
+            return Ok(Err(holder));
         }
+        if (rest_changed || !changed.is_empty())
+            && !self.update(&after.row, &changed, rest_changed)?
+        {
+            return self.rival(&after.row).map(Err);
+        }
+        self.move_slots(&after.row.id, &held, &wanted)?;
         if changed.into_iter().any(decides_when) {
             self.note(News::of_document(&after.document));
         }
@@ -220,6 +218,25 @@ impl<'c> Session<'c> {
         ))
     }
 
+    /// Another job that has one of the places `after` which `job` has not had `before`.
+    fn slot_holder(
+        &self,
+        job: &[u8],
+        before: &[Slot],
+        after: &[Slot],
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        for slot in after.iter().filter(|slot| !before.contains(slot)) {
+            let holder = self
+                .prepare(sql::SLOT_HOLDER)?
+                .query_row(params![slot.key, slot.number, job], |found| found.get(0))
+                .optional()?;
+            if holder.is_some() {
+                return Ok(holder);
+            }
+        }
+        Ok(None)
+    }
+
     fn move_slots(&self, job: &[u8], before: &[Slot], after: &[Slot]) -> Result<(), Failure> {
         for slot in before.iter().filter(|slot| !after.contains(slot)) {
             self.prepare(sql::FREE_SLOT)?
@@ -242,6 +259,15 @@ pub(crate) fn existing(key: &[u8]) -> Failure {
     match object_id(key) {
         Some(id) => Failure::Existing(id),
         None => Failure::Unexpected("a unique key belongs to a job without a usable id".into()),
+    }
+}
+
+/// The places that a job has as it is stored.
+fn held(stored: &Stored) -> Vec<Slot> {
+    if stored.row.is_running() {
+        slots(&stored.document)
+    } else {
+        Vec::new()
     }
 }
 

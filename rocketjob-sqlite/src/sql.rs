@@ -346,6 +346,10 @@ pub(crate) const SLOTS: &str = "SELECT number FROM slots WHERE key = ?1";
 /// Takes a place: key, number, job.
 pub(crate) const TAKE_SLOT: &str = "INSERT INTO slots (key, number, job) VALUES (?1, ?2, ?3)";
 
+/// Who has a place: key, number, a job that does not count.
+pub(crate) const SLOT_HOLDER: &str =
+    "SELECT job FROM slots WHERE key = ?1 AND number = ?2 AND job <> ?3";
+
 /// Frees a place: key, number, job.
 pub(crate) const FREE_SLOT: &str = "DELETE FROM slots WHERE key = ?1 AND number = ?2 AND job = ?3";
 

@@ -55,6 +55,7 @@ macro_rules! conformance {
                 takes_all_places_of_a_job_or_none
                 of_none_lets_none_run
                 keeps_keys_apart
+                gives_no_place_twice_by_a_change
                 frees_the_place_of_a_settled_job
                 frees_the_place_of_a_deleted_job
                 frees_the_place_of_a_job_that_the_original_stopped

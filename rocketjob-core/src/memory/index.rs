@@ -177,18 +177,27 @@ impl Index {
         }
     }
 
-    /// The job other than `id` that holds a unique key which `document` would take.
+    /// The job other than `id` that holds a unique key or a place in a limit which `document` would
+    /// take.
     pub(super) fn rival(&self, id: ObjectId, document: &Document) -> Option<ObjectId> {
         let state = state(document)?;
-        let mut unique = unique_key(document, state)
+        let unique = unique_key(document, state)
             .into_iter()
             .flat_map(|key| self.unique.iter(key));
-        let mut unfinished = unfinished_key(document, state)
+        let unfinished = unfinished_key(document, state)
             .into_iter()
             .flat_map(|key| self.unfinished.iter(key));
+        let placed = slots(document)
+            .filter(|_| state == State::Running)
+            .flat_map(|slot| self.slots.iter(slot))
+            .filter_map(|key| match key {
+                Key::Object(holder) => Some(holder),
+                Key::Other(_) => None,
+            });
         unique
+            .chain(unfinished)
+            .chain(placed)
             .find(|holder| **holder != id)
-            .or_else(|| unfinished.find(|holder| **holder != id))
             .copied()
     }
 }

@@ -10,7 +10,8 @@ use std::{
 
 use bson::Bson;
 use rocketjob_core::{
-    Change, Filter, Guard, JobDocument, Limit, Patch, Query, ReadFrom, Settled, State, Store, name,
+    Change, Claim, ClaimToken, Filter, Guard, JobDocument, Limit, Patch, Query, ReadFrom, Refusal,
+    Settled, State, Store, name,
 };
 use tokio::task::JoinSet;
 
@@ -116,6 +117,34 @@ pub async fn keeps_keys_apart(harness: &impl Harness) {
     let keys = ["a", "a:1", "a:10", "b"];
     insert_all(&store, keys.map(|key| job("A").set("key", key))).await;
     assert_eq!(claim(&Claimer::new(&store, ["A"]), 10, 1).await.len(), 4);
+}
+
+/// Whoever lets a job run by a change of its own cannot give it a place that another job has, and is
+/// told which.
+pub async fn gives_no_place_twice_by_a_change(harness: &impl Harness) {
+    let store = harness.store();
+    limited().insert(&store).await;
+    let waits = limited().insert(&store).await.id();
+    let running = claim(&Claimer::new(&store, ["A"]), 2, 1).await.remove(0);
+    let token = ClaimToken {
+        server: store.next_id(),
+        sequence: 1,
+    };
+    let other = Claim {
+        token: token.to_string(),
+        worker_name: "other:1".into(),
+    };
+    let start = |slot: String| Patch {
+        id: waits,
+        guard: Guard::states([State::Queued]),
+        change: other.start(store.now(), vec![slot]),
+    };
+    let refused = store.update(start(Limit::slot(KEY, 0))).await.unwrap();
+    assert_eq!(refused.unwrap_err(), Refusal::Existing(running.id()));
+    let held = store.get(waits).await.unwrap().unwrap();
+    assert_eq!(held.state(), State::Queued);
+    let accepted = store.update(start(Limit::slot(KEY, 1))).await.unwrap();
+    assert_eq!(accepted.unwrap().state(), State::Running);
 }
 
 /// A place is free as soon as the settled state is no longer running.

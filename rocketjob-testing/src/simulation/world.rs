@@ -144,6 +144,10 @@ impl World {
         (ledger.hash, &line).hash(&mut hasher);
         ledger.hash = hasher.finish();
         ledger.steps += 1;
+        if ledger.violation.is_some() {
+            // What comes after it only hides what led to it.
+            return;
+        }
         ledger.trace.push_back(line);
         if ledger.trace.len() > SHOWN {
             ledger.trace.pop_front();
