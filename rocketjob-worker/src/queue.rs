@@ -83,6 +83,11 @@ impl Seat {
     fn is_free(&self) -> bool {
         self.is_idle() && !self.wants_news && !self.leaving && self.mailbox.is_none()
     }
+
+    /// Whether it takes a job that was claimed for it: meanwhile it may have been kept for another.
+    fn takes_claimed(&self) -> bool {
+        !self.leaving && self.mailbox.is_none() && self.waits != Waits::ForPromised
+    }
 }
 
 /// What a worker waits for.
@@ -279,7 +284,7 @@ impl Queue {
     }
 
     /// Gives each assignment to its idle worker, and suspects to whoever may take them. Returns
-    /// those whose worker is no longer there.
+    /// those whose worker is no longer there, or is kept for another job by now.
     #[must_use]
     pub(crate) fn deliver(
         &self,
@@ -294,7 +299,7 @@ impl Queue {
                 state.suspects.push_back(assignment);
             } else {
                 match state.seats.get_mut(&worker) {
-                    Some(seat) if !seat.leaving && seat.mailbox.is_none() => {
+                    Some(seat) if seat.takes_claimed() => {
                         seat.waits = Waits::Not;
                         seat.mailbox = Some(assignment);
                         seat.wake_up.wake();
