@@ -182,6 +182,7 @@ pub async fn steer_all(
     let mut steered = Steered::default();
     let mut query = Query {
         limit: BATCH,
+        walk: true,
         ..Query::new(act.applicable(filter))
     };
     loop {
@@ -205,7 +206,6 @@ pub async fn steer_all(
             value: id.into(),
             id,
         });
-        query.walk = true;
     }
 }
 

@@ -34,6 +34,9 @@ enum Part {
 
 pub(crate) fn find(session: &Session<'_>, query: &Query) -> Result<Vec<JobDocument>, Failure> {
     let condition = Condition::new(&query.filter);
+    if let Some(found) = few_of_many(session, query, &condition)? {
+        return Ok(found);
+    }
     let mut found = Vec::new();
     for mut part in parts(query) {
         let mut size = query.limit;
@@ -44,11 +47,7 @@ pub(crate) fn find(session: &Session<'_>, query: &Query) -> Result<Vec<JobDocume
             if let Some(row) = rows.last() {
                 part = part.behind(row, query.sort);
             }
-            let jobs = rows.into_iter().filter_map(|row| {
-                let document = row.decode();
-                let matches = condition.matches(&row, &document);
-                matches.then(|| JobDocument::new(document).ok()).flatten()
-            });
+            let jobs = rows.iter().filter_map(|row| job(row, &condition));
             found.extend(jobs.take(query.limit - found.len()));
             if is_last {
                 break;
@@ -57,6 +56,47 @@ pub(crate) fn find(session: &Session<'_>, query: &Query) -> Result<Vec<JobDocume
         }
     }
     Ok(found)
+}
+
+/// The job in a row, if it meets the condition.
+fn job(row: &Row, condition: &Condition) -> Option<JobDocument> {
+    let document = row.decode();
+    let matches = condition.matches(row, &document);
+    matches.then(|| JobDocument::new(document).ok()).flatten()
+}
+
+/// All that a walk is to find, if that fits into its first page and the index of stopped jobs leads
+/// to it: then nothing else needs to be gone through.
+fn few_of_many(
+    session: &Session<'_>,
+    query: &Query,
+    condition: &Condition,
+) -> Result<Option<Vec<JobDocument>>, Failure> {
+    if !query.walk || query.after.is_some() || query.sort != Sort::Id {
+        return Ok(None);
+    }
+    let sql = format!(
+        "{}INDEXED BY jobs_stopped WHERE {} LIMIT ?",
+        sql::SELECT,
+        condition.sql
+    );
+    if session.prepare(&sql).is_err() {
+        // It does not lead there.
+        return Ok(None);
+    }
+    let mut values = condition.values.clone();
+    values.push(Value::Integer(sql_count(query.limit)));
+    let mut rows = session.rows(&sql, params_from_iter(values))?;
+    if rows.len() >= query.limit {
+        return Ok(None);
+    }
+    rows.sort_unstable_by(|left, right| left.id.cmp(&right.id));
+    if query.descending {
+        rows.reverse();
+    }
+    Ok(Some(
+        rows.iter().filter_map(|row| job(row, condition)).collect(),
+    ))
 }
 
 pub(crate) fn count(session: &Session<'_>, filter: &Filter) -> Result<u64, Failure> {

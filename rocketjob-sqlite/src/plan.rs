@@ -1,13 +1,13 @@
 //! Tests: the plans of the statements that the store really runs, and what a claim costs.
 
-use std::{collections::BTreeSet, path::PathBuf, sync::Arc};
+use std::{collections::BTreeSet, ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use bson::{Document, doc, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
-    ALL_PRIORITIES, Change, ClaimRequest, ClaimToken, Claimed, Filter, Guard, InspectStore,
-    JobDocument, JobFailure, JobSet, JobStore, Limit, Limits, ManualClock, NoLimits, Patch, Query,
-    ReadFrom, State,
+    ALL_PRIORITIES, Act, Change, ClaimRequest, ClaimToken, Claimed, Ended, Filter, Guard,
+    InspectStore, JobDocument, JobFailure, JobSet, JobStore, Kinds, Limit, Limits, ManualClock,
+    NoLimits, Patch, Query, ReadFrom, Registry, State, Steered, Store, Transition, steer_all,
 };
 use rusqlite::{Connection, params};
 use tempfile::TempDir;
@@ -384,14 +384,65 @@ async fn a_walk_reads_each_job_once() {
             let (id, value) = (last.id(), last.id().into());
             query.after = Some(rocketjob_core::Cursor { value, id });
         }
-        assert_eq!(found, usize::try_from(jobs / 20).unwrap());
+        let failed = usize::try_from(jobs / 20).unwrap();
+        assert_eq!(found, failed);
         for (sql, lines) in large.plans() {
+            // Looks once whether there are no more than a page.
+            let looks = sql.contains("INDEXED BY jobs_stopped");
+            assert!(!looks || large.watch.runs(&sql) == 1, "{sql}");
             for line in lines {
                 let by_id = line == "SCAN jobs" || line == "SEARCH jobs USING PRIMARY KEY (id>?)";
-                assert!(by_id, "{line}\n  in {sql}");
+                let one_page = looks && line == "SEARCH jobs USING INDEX jobs_stopped (state=?)";
+                assert!(by_id || one_page, "{line}\n  in {sql}");
             }
         }
         costs.push(large.watch.steps());
+
+        let few = Query {
+            limit: failed + 1,
+            after: None,
+            ..query
+        };
+        large.watch.reset();
+        let found = large.store.find(&few).await.unwrap();
+        assert_eq!(found.len(), failed);
+        assert!(found.is_sorted_by_key(JobDocument::id));
+        large.assert_uses(&["jobs_stopped"], None);
+    }
+    assert_about_equal(costs[0] * 4, costs[1]);
+}
+
+/// Steering all jobs that meet a condition goes through them once, and the others not at all: it
+/// costs the same for each job however many there are.
+#[tokio::test(flavor = "multi_thread")]
+async fn steering_all_goes_through_the_jobs_once() {
+    let mut costs = Vec::new();
+    for jobs in [40_000, 160_000] {
+        let large = Large::new().await;
+        large.fill(jobs, 1);
+        let failed = u64::try_from(jobs / 20).unwrap();
+        let store = Store::new(large.store.clone());
+        let kinds = Kinds::of(&store, Registry::new()).await.unwrap();
+        let retry = Act::Transition(Transition::Retry, None);
+        let goes_on = |_: &Steered| ControlFlow::Continue(());
+        large.watch.reset();
+        let (steered, ended) = steer_all(&store, &kinds, Filter::all(), &retry, goes_on).await;
+        assert!(matches!(ended, Ended::Completely), "{ended:?}");
+        assert_eq!(steered.done, failed, "{steered:?}");
+        costs.push(large.watch.steps());
+        let mut pages = 0;
+        for (sql, lines) in large.plans() {
+            let is_page = sql.contains("ORDER BY id ASC");
+            pages += if is_page { large.watch.runs(&sql) } else { 0 };
+            for line in lines {
+                let goes_on = line == "SCAN jobs" || line.starts_with("SEARCH ");
+                assert!(goes_on, "{line}\n  in {sql}");
+                let searches = !is_page || line == "SCAN jobs" || line.contains("(id>?)");
+                assert!(searches, "{line}\n  in {sql}");
+            }
+        }
+        // Each begins behind the last job of the one before.
+        assert_eq!(pages, failed / 1_000 + 1);
     }
     assert_about_equal(costs[0] * 4, costs[1]);
 }

@@ -75,7 +75,7 @@ pub struct Query {
     pub limit: usize,
     /// Where it may be read.
     pub read_from: ReadFrom,
-    /// All pages are read one after the other, and there are many: a store then goes through the
+    /// All pages are read one after the other, and there may be many: a store then goes through the
     /// jobs once, in the order of ids, where it would otherwise look all of them up for each page.
     pub walk: bool,
 }
