@@ -507,7 +507,8 @@ pub(crate) fn encode_state<C: Concern + ?Sized>(concern: &C, state: &C::State) -
     encoding::encode_fields(Concern::name(concern), Concern::fields(concern), state)
 }
 
-fn write_changes(change: &mut Change, before: &Document, after: Document) {
+/// Adds to `change` what differs between two states of a concern.
+pub(crate) fn write_changes(change: &mut Change, before: &Document, after: Document) {
     for (field, value) in after {
         if before.get(&field) != Some(&value) {
             change.put(field, value);

@@ -19,7 +19,7 @@ use crate::{
     change::{Change, Guard, Patch, Refusal, Settled},
     claim::Claim,
     clock::{Clock as _, SystemClock},
-    concern::{Concern, concern_of, decode_state, encode_state},
+    concern::{Concern, concern_of, decode_state, encode_state, write_changes},
     conclusion::put_successors,
     definition::{Definition, LogLevel},
     document::JobDocument,
@@ -415,16 +415,17 @@ impl JobContext {
         decode_state(concern, &document)
     }
 
-    /// Changes the state that the concern `C` keeps on the job; it is written with the outcome.
+    /// Changes the state that the concern `C` keeps on the job: what differs is written with the
+    /// outcome.
     ///
     /// # Errors
-    /// When the kind has no such concern, or the state does not serialize.
+    /// When the kind has no such concern, or its state cannot be read or does not serialize.
     pub fn set_concern<C: Concern>(&self, state: &C::State) -> Result<()> {
-        let document = encode_state(self.find_concern::<C>()?, state)?;
-        let mut change = self.inner.change.lock();
-        for (field, value) in document {
-            change.put(field, value);
-        }
+        let concern = self.find_concern::<C>()?;
+        let before = encode_state(concern, &self.concern::<C>()?)?;
+        let after = encode_state(concern, state)?;
+        // What is the same may have been changed in the store by a write whose answer was lost.
+        write_changes(&mut self.inner.change.lock(), &before, after);
         Ok(())
     }
 

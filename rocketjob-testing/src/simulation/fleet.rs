@@ -8,11 +8,12 @@ use std::{
     time::Duration,
 };
 
+use bson::Bson;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use rocketjob_core::{
-    CreateJob, Error, JobDocument, JobStore, LOST_CLAIM, Registry, Result, ServerState,
-    ServerStore, State, Store, Transition,
+    Change, CreateJob, Error, Filter, Guard, JobDocument, JobStore, LOST_CLAIM, Patch, Query,
+    Registry, Result, ServerState, ServerStore, State, Store, Transition,
     control::{ServerAction, ServerCommand, Target, WorkerAction, WorkerCommand, steer_servers},
     later, steer,
 };
@@ -22,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     ear::Ear,
-    jobs::{self, Chain, Innocent, Limited, Long, Once, Plain, Poison, Single, Vanishing},
+    jobs::{self, Chain, Clocked, Innocent, Limited, Long, Once, Plain, Poison, Single, Vanishing},
     network::{Network, Weather},
     world::{Local, World},
 };
@@ -133,6 +134,7 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
     weather.lost.store(0, Ordering::Relaxed);
     weather.late.store(0, Ordering::Relaxed);
     weather.deadly.store(0, Ordering::Relaxed);
+    end_schedules(&outside).await?;
     // Ahead of all that it has shown: what was to run later is due now.
     world.set_clock(SignedDuration::from_mins(MOST_MINUTES + 1));
     for slot in &slots {
@@ -161,6 +163,7 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
             let stuck = stuck(world);
             world.broken(format!("not ended within {PATIENCE:?}: {stuck}"));
         }
+        end_schedules(&outside).await?;
         sleep(Duration::from_millis(500)).await;
     }
     // What is late arrives still; the last server puts right what others have left behind.
@@ -180,6 +183,27 @@ pub(super) async fn run(world: &World, seed: u64) -> Result<()> {
     if world.violation().is_none() {
         check_ends(world, aborted, perils);
         check_servers(world).await?;
+    }
+    Ok(())
+}
+
+/// Takes the schedule from the instance that waits for its time: it is the last one.
+async fn end_schedules(outside: &Store) -> Result<()> {
+    let waits = Filter::eq(rocketjob_core::name::KIND, "Clocked")
+        .and(Filter::state(State::Queued))
+        .and(Filter::exists(jobs::CRON_SCHEDULE));
+    for job in outside.find(&Query::new(waits)).await? {
+        let change = Change::new()
+            .set(jobs::CRON_SCHEDULE, Bson::Null)
+            .unset(rocketjob_core::name::UNFINISHED_KEY);
+        let still = Filter::exists(jobs::CRON_SCHEDULE);
+        let patch = Patch {
+            id: job.id(),
+            guard: Guard::states([State::Queued]).matching(still),
+            change,
+        };
+        // Refused, it has begun and made the next one.
+        let _ = outside.update(patch).await?;
     }
     Ok(())
 }
@@ -286,6 +310,11 @@ async fn produce(
         last: LAST_LINK,
     };
     world.created(first.create(store).await?.id());
+    if world.chance(50) {
+        let millis = world.number(0..100);
+        let first = Clocked { millis }.create(store).await?;
+        world.created(first.id());
+    }
     if perils.poison {
         for _ in 0..world.number(1..3) {
             let job = if perils.deaths {
@@ -541,12 +570,36 @@ fn check_ends(world: &World, aborted: bool, perils: Perils) {
             world.broken(format!("{} was lost, and nothing happened", job.id()));
         }
     }
+    check_slots(world, &jobs);
     let links = jobs.iter().filter(|job| job.kind() == "Chain").count();
     if i64::try_from(links) != Ok(LAST_LINK + 1) {
         world.broken(format!(
             "the chain has {links} links instead of {}",
             LAST_LINK + 1
         ));
+    }
+}
+
+/// Each time of the schedule has one instance, from the first on until the schedule was taken away.
+fn check_slots(world: &World, jobs: &[JobDocument]) {
+    let clocked = jobs.iter().filter(|job| job.kind() == "Clocked");
+    let mut slots: Vec<_> = clocked.clone().filter_map(jobs::slot).collect();
+    slots.sort_unstable();
+    if slots.len() != clocked.count() {
+        world.broken("an instance does not say which time of the schedule it is for");
+    }
+    for pair in slots.windows(2) {
+        match pair[1] - pair[0] {
+            jobs::CLOCKED_SECONDS => {}
+            0 => world.broken(format!(
+                "the time {} of the schedule has two instances",
+                pair[0]
+            )),
+            _ => world.broken(format!(
+                "between {} and {} times of the schedule are missing",
+                pair[0], pair[1]
+            )),
+        }
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::{cell::Cell, time::Duration};
 
-use bson::oid::ObjectId;
+use bson::{Bson, oid::ObjectId};
 use jiff::Timestamp;
 use rocketjob_core::{
-    Concern, Definition, FailJob, Job, JobContext, JobDocument, JobResult, Limit, LostClaim,
-    NoState, Outcome, Perform, Registry, Result, Settlement, Singleton, State, name,
+    Concern, Cron, Definition, FailJob, FieldDefinition, FieldType, Job, JobContext, JobDocument,
+    JobResult, Limit, LostClaim, Misfire, NoState, Outcome, Perform, Registry, Result, ScalarType,
+    Settlement, Singleton, State, name,
 };
 use serde::{Deserialize, Serialize};
 
@@ -311,6 +312,62 @@ impl Perform for Chain {
     }
 }
 
+/// The schedule of [`Clocked`], and how far its times lie apart.
+const SCHEDULE: &str = "*/5 * * * * *";
+pub(super) const CLOCKED_SECONDS: i64 = 5;
+/// Of so many times that were missed in one go each has its instance: of all, since clocks jump by two
+/// hours at most.
+const MISSED: u32 = 10_000;
+
+/// The stored name of an instance's schedule.
+pub(super) const CRON_SCHEDULE: &str = "cron_schedule";
+
+/// An instance for each time of a schedule, until that is taken away.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Clocked {
+    pub(super) millis: u64,
+}
+
+kind!(
+    Clocked,
+    Definition {
+        keep_completed: true,
+        max_lost_claims: OFTEN,
+        fields: &[FieldDefinition {
+            name: "millis",
+            field_type: FieldType::One(ScalarType::Integer),
+            via_text: false,
+            optional: false,
+            label: None,
+            description: None,
+            user_editable: false,
+            copy_on_restart: true,
+            default: None,
+        }],
+        concerns: &[&Cron {
+            schedule: Some(SCHEDULE),
+            misfire: Misfire::RunAll(MISSED),
+            ..Cron::ad_hoc()
+        }],
+        ..Definition::new("Clocked", "Clocked")
+    }
+);
+
+impl Perform for Clocked {
+    async fn perform(&mut self, job: &JobContext) -> JobResult {
+        begin(job)?;
+        work(job, self.millis).await
+    }
+}
+
+/// The time of the schedule that a stored instance is for, in seconds.
+pub(super) fn slot(job: &JobDocument) -> Option<i64> {
+    match job.get("cron_slot") {
+        Some(Bson::DateTime(slot)) => Some(slot.timestamp_millis() / 1000),
+        _ => None,
+    }
+}
+
 /// All kinds.
 pub(super) fn registry() -> Result<Registry> {
     let mut registry = Registry::new();
@@ -323,6 +380,7 @@ pub(super) fn registry() -> Result<Registry> {
     registry.register::<Single>()?;
     registry.register::<Limited>()?;
     registry.register::<Chain>()?;
+    registry.register::<Clocked>()?;
     Ok(registry)
 }
 
