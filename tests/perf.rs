@@ -291,6 +291,31 @@ async fn depth() {
 }
 
 #[tokio::test]
+async fn ahead() {
+    let section = section("ahead", &["--rounds", "1", "--ahead", "300"]).await;
+    for store in ["mongodb", "sqlite"] {
+        for (ahead, count) in [
+            ("nothing ahead", 0),
+            ("scheduled", 300),
+            ("throttled kind", 300),
+            ("out of its window", 300),
+            ("dependent", 300),
+            ("keys, nothing ahead", 0),
+            ("keys, a throttled one", 300),
+        ] {
+            let way = format!("{store}, {ahead}");
+            let sample = samples(&section, &way).next().unwrap();
+            assert_eq!(sample["ahead"], count, "{way}");
+            let times = sample["milliseconds"].as_array().unwrap();
+            let times: Vec<f64> = times.iter().filter_map(Value::as_f64).collect();
+            assert_eq!(times.len(), 20);
+            assert_close(&sample["claim_ms"], median(&times));
+        }
+    }
+    assert_eq!(section["findings"].as_array().unwrap().len(), 10);
+}
+
+#[tokio::test]
 async fn mixed() {
     let section = section("mixed", &["--rounds", "2", "--jobs", "300"]).await;
     let ways = [

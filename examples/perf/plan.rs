@@ -17,6 +17,8 @@ pub(crate) enum Choice {
     Idle,
     /// What a claim costs in a short queue and in a long one.
     Depth,
+    /// What a claim costs with many jobs ahead that may not run.
+    Ahead,
     /// Short jobs beside long ones.
     Mixed,
     /// Memory under full load over time.
@@ -27,7 +29,7 @@ pub(crate) enum Choice {
 
 impl Choice {
     /// All sections, in their order.
-    pub(crate) const SECTIONS: [Self; 9] = [
+    pub(crate) const SECTIONS: [Self; 10] = [
         Self::Throughput,
         Self::Sqlite,
         Self::Enqueue,
@@ -35,6 +37,7 @@ impl Choice {
         Self::Pickup,
         Self::Idle,
         Self::Depth,
+        Self::Ahead,
         Self::Mixed,
         Self::Soak,
     ];
@@ -70,6 +73,9 @@ pub(crate) struct Plan {
     /// How many jobs the long queue has.
     #[arg(long, default_value_t = 2_000_000, value_parser = at_least_one)]
     pub(crate) depth: usize,
+    /// How many jobs that may not run are ahead of the others.
+    #[arg(long, default_value_t = 100_000, value_parser = at_least_one)]
+    pub(crate) ahead: usize,
     /// For how many minutes memory is watched under full load.
     #[arg(long, default_value_t = 10.0)]
     pub(crate) minutes: f64,

@@ -1,5 +1,7 @@
 //! The sections, each a module of its name.
 
+mod ahead;
+mod claim;
 mod depth;
 mod enqueue;
 mod idle;
@@ -48,6 +50,7 @@ pub(crate) async fn measure(chosen: &[Choice], plan: &Plan) -> Anything<Report> 
             Choice::Pickup => pickup::measure(plan).await?,
             Choice::Idle => idle::measure(plan).await?,
             Choice::Depth => depth::measure(plan).await?,
+            Choice::Ahead => ahead::measure(plan).await?,
             Choice::Mixed => mixed::measure(plan).await?,
             Choice::Soak => soak::measure(plan).await?,
             Choice::Throughput | Choice::All => throughput::measure(plan).await?,

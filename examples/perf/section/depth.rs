@@ -2,13 +2,10 @@
 
 use std::time::Duration;
 
-use rocketjob::{
-    ClaimRequest, ClaimToken, Insertion, JobDocument, NoLimits, Settled, Settlement, integer,
-    later, name, prelude::*,
-};
+use rocketjob::{Insertion, JobDocument, NoLimits, integer, later, name, prelude::*};
 use serde_json::json;
-use tokio::time::Instant;
 
+use super::claim::{GROUP, claim_group};
 use crate::{
     Anything,
     job::PerfJob,
@@ -33,8 +30,7 @@ const COLUMNS: &[Column] = &[
 
 /// How many jobs the short queue has.
 const SHORT: usize = 1000;
-/// How many jobs are claimed at a time, and how often in a round.
-const GROUP: usize = 100;
+/// How often jobs are claimed in a round.
 const CLAIMS: usize = 20;
 /// How many kinds there are; of three, one is claimed by nobody.
 const KINDS: usize = 6;
@@ -64,7 +60,8 @@ pub(crate) async fn measure(plan: &Plan) -> Anything<Section> {
             for claim in 0..CLAIMS {
                 // Neither always follows on the other.
                 for number in [claim % 2, (claim + 1) % 2] {
-                    let time = queues[number].claim().await?;
+                    let time = claim_group(&queues[number].store, &queues[number].kinds, &NoLimits)
+                        .await?;
                     times[number].push(time.as_secs_f64() * 1000.0);
                 }
             }
@@ -115,40 +112,6 @@ impl Queue {
                 .map(kind)
                 .collect(),
         })
-    }
-
-    /// How long a claim takes. What it claims goes back.
-    async fn claim(&self) -> Anything<Duration> {
-        let request = ClaimRequest {
-            token: ClaimToken {
-                server: self.store.next_id(),
-                sequence: 1,
-            },
-            workers: &["perf:1:1".to_owned()],
-            count: GROUP,
-            kinds: &self.kinds,
-            filter: None,
-            skip: 0,
-            may_lag: false,
-            at_once: GROUP,
-            limits: &NoLimits,
-        };
-        let began = Instant::now();
-        let claimed = self.store.claim(&request).await?;
-        let time = began.elapsed();
-        if claimed.jobs.len() != GROUP {
-            return Err(format!("{} jobs were claimed, not {GROUP}", claimed.jobs.len()).into());
-        }
-        let now = self.store.now();
-        let patches = claimed.jobs.iter().filter_map(|job| {
-            let claim = job.claim()?;
-            Some(Settlement::hand_back(job, claim, now).patch)
-        });
-        let settled = self.store.settle(patches.collect()).await?;
-        if settled.iter().any(|settled| *settled != Settled::Accepted) {
-            return Err("a claim could not be handed back".into());
-        }
-        Ok(time)
     }
 }
 
