@@ -12,6 +12,8 @@ mod bell;
 mod callback;
 mod clock;
 mod concern;
+#[path = "../../examples/unique/creates.rs"]
+mod creates;
 mod cron;
 mod cron_chain;
 mod crowd;
@@ -58,5 +60,6 @@ mod throttle;
 mod trace;
 mod transaction;
 mod unique;
+mod unique_creates;
 mod version;
 mod why;
