@@ -47,6 +47,7 @@ mod process;
 mod processing_window;
 mod query;
 mod quick_start;
+mod quirks;
 mod rate_limit;
 mod restart;
 mod retry;
