@@ -9,7 +9,9 @@ use std::{
 };
 
 use bson::doc;
-use rocketjob::{Change, Error, Guard, Patch, Transition, after, name, prelude::*};
+use rocketjob::{
+    Change, Error, Guard, ManualClock, Patch, Registry, Transition, after, name, prelude::*,
+};
 use rocketjob_testing::{Claimer, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
@@ -473,6 +475,35 @@ on_every_store! {
         assert!(matches!(&error, Error::ServerNameTaken { name } if name == "box7:4211"), "{error}");
         server.stop().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_may_end_after_its_time_is_over() {
+    let clock = ManualClock::default();
+    let store = Store::new(MemoryStore::with_clock(clock.clone()));
+    let stage = Stage::default();
+    let end = after(&store, Duration::from_hours(1));
+    let mut job = Script::Wait
+        .job()
+        .expires_at(end)
+        .create(&store)
+        .await
+        .unwrap();
+    let mut registry = Registry::new();
+    registry.register::<Scripted>().unwrap();
+    let server = Server::builder(&store)
+        .only(registry)
+        .shared(stage.clone())
+        .start()
+        .await
+        .unwrap();
+    stage.begun(1).await;
+    clock.set(end + Duration::from_hours(1));
+    stage.gate.open.add_permits(1);
+    ended(&mut job).await;
+    assert_eq!(job.state(), State::Completed);
+    assert!(job.document().completed_at() > Some(end));
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]
