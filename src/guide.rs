@@ -1,4 +1,5 @@
-//! One page for each concern: what it is for, what it guarantees, and an example that runs.
+//! One page for each concern: what it is for, what it guarantees, and an example that runs. Two more
+//! say what concerns do together, and where they differ from those of Rocket Job for Ruby.
 
 #[doc = include_str!("../docs/concerns/callbacks.md")]
 pub mod callbacks {}
@@ -33,3 +34,6 @@ pub mod versions {}
 
 #[doc = include_str!("../docs/concerns/together.md")]
 pub mod together {}
+
+#[doc = include_str!("../docs/concerns/quirks.md")]
+pub mod quirks {}

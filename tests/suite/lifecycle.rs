@@ -9,8 +9,10 @@ use std::{
 };
 
 use bson::doc;
-use rocketjob::{Change, Error, Guard, Patch, Transition, after, name, prelude::*};
-use rocketjob_testing::eventually;
+use rocketjob::{
+    Change, Error, Guard, ManualClock, Patch, Registry, Transition, after, name, prelude::*,
+};
+use rocketjob_testing::{Claimer, eventually};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -247,6 +249,27 @@ on_every_store! {
         assert_eq!(job.state(), State::Aborted);
     }
 
+    /// The original's worker wrote `completed` over what an operator had done meanwhile.
+    async fn what_an_operator_did_meanwhile_is_not_overwritten(fixture: &Fixture) {
+        for state in [State::Aborted, State::Failed, State::Paused] {
+            let stage = Stage::default();
+            let mut job = Script::Wait.job().create(&fixture.store).await.unwrap();
+            let server = fixture.server::<Scripted>().shared(stage.clone()).start().await.unwrap();
+            stage.begun(1).await;
+            match state {
+                State::Aborted => job.abort().await.unwrap(),
+                State::Failed => job.fail("by hand").await.unwrap(),
+                _ => job.pause().await.unwrap(),
+            }
+            let before = fixture.store.get(job.id()).await.unwrap().unwrap();
+            assert_eq!(before.state(), state);
+            stage.gate.open.add_permits(1);
+            let stopped = server.stop().await.unwrap();
+            assert_eq!((stopped.settled, stopped.refused), (0, 1), "{state}");
+            assert_eq!(fixture.store.get(job.id()).await.unwrap(), Some(before));
+        }
+    }
+
     async fn a_running_job_pauses_and_resumes(fixture: &Fixture) {
         let stage = Stage::default();
         let mut job = Script::Wait.job().create(&fixture.store).await.unwrap();
@@ -257,9 +280,11 @@ on_every_store! {
         job.reload().await.unwrap();
         assert_eq!(job.state(), State::Paused);
         job.resume().await.unwrap();
+        assert_eq!(job.state(), State::Queued, "a worker takes it, where the original left it running");
         stage.gate.open.add_permits(1);
         ended(&mut job).await;
         assert_eq!((job.state(), job.document().failure_count()), (State::Completed, 0));
+        assert_eq!(stage.gate.begun.load(Ordering::SeqCst), 2, "it was performed anew");
         server.stop().await.unwrap();
     }
 
@@ -284,6 +309,29 @@ on_every_store! {
         server.run_until_idle().await.unwrap();
         assert_eq!(fixture.store.get(job.id()).await.unwrap(), None);
         assert_eq!(stage.gate.begun.load(Ordering::SeqCst), 0);
+    }
+
+    /// The original discarded a batch that ran as soon as one more worker came to it.
+    async fn a_job_that_expires_while_it_runs_is_left_alone(fixture: &Fixture) {
+        let stage = Stage::default();
+        let mut job = Script::Wait.job().create(&fixture.store).await.unwrap();
+        let busy = fixture.server::<Scripted>().workers(1).shared(stage.clone()).start().await.unwrap();
+        stage.begun(1).await;
+        let past = fixture.store.now() - Duration::from_secs(1);
+        let change = Change::new().set(name::EXPIRES_AT, rocketjob::date(past));
+        let patch = Patch { id: job.id(), guard: Guard::default(), change };
+        fixture.store.update(patch).await.unwrap().unwrap();
+        let second = fixture.server::<Scripted>().shared(stage.clone()).start().await.unwrap();
+        let mut next = Script::Succeed.job().create(&fixture.store).await.unwrap();
+        ended(&mut next).await;
+        job.reload().await.unwrap();
+        assert!(job.document().is_expired(fixture.store.now()));
+        assert_eq!(job.state(), State::Running);
+        stage.gate.open.add_permits(1);
+        ended(&mut job).await;
+        assert_eq!((job.state(), job.result.as_deref()), (State::Completed, Some("attempt 1")));
+        busy.stop().await.unwrap();
+        second.stop().await.unwrap();
     }
 
     async fn a_scheduled_job_waits_for_its_time_or_for_run_now(fixture: &Fixture) {
@@ -377,6 +425,34 @@ on_every_store! {
         assert_eq!(fixture.store.servers().await.unwrap(), []);
     }
 
+    /// The original looked at paused and failed jobs too, which it could not put back.
+    async fn of_a_dead_servers_jobs_others_take_those_that_run(fixture: &Fixture) {
+        let store = &fixture.store;
+        let dead = Claimer::new(store, ["Scripted"]);
+        let mut jobs = Vec::new();
+        for _ in 0..4 {
+            let mut job = Script::Succeed.job().create(store).await.unwrap();
+            assert_eq!(dead.claim(1).await.jobs.len(), 1);
+            job.reload().await.unwrap();
+            jobs.push(job);
+        }
+        jobs[1].pause().await.unwrap();
+        jobs[2].fail("by hand").await.unwrap();
+        jobs[3].abort().await.unwrap();
+        for job in &mut jobs[1..] {
+            job.reload().await.unwrap();
+        }
+        let server = fixture.server::<Scripted>().shared(Stage::default())
+            .heartbeat_interval(Duration::from_millis(100)).start().await.unwrap();
+        ended(&mut jobs[0]).await;
+        server.stop().await.unwrap();
+        assert_eq!((jobs[0].state(), jobs[0].document().lost_claims()), (State::Completed, 1));
+        for job in &jobs[1..] {
+            let stored = store.get(job.id()).await.unwrap().unwrap();
+            assert_eq!(&stored, job.document());
+        }
+    }
+
     async fn a_missing_shared_value_fails_the_job_and_names_the_type(fixture: &Fixture) {
         let mut job = Script::Succeed.job().create(&fixture.store).await.unwrap();
         let server = fixture.server::<Scripted>().start().await.unwrap();
@@ -399,6 +475,35 @@ on_every_store! {
         assert!(matches!(&error, Error::ServerNameTaken { name } if name == "box7:4211"), "{error}");
         server.stop().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_may_end_after_its_time_is_over() {
+    let clock = ManualClock::default();
+    let store = Store::new(MemoryStore::with_clock(clock.clone()));
+    let stage = Stage::default();
+    let end = after(&store, Duration::from_hours(1));
+    let mut job = Script::Wait
+        .job()
+        .expires_at(end)
+        .create(&store)
+        .await
+        .unwrap();
+    let mut registry = Registry::new();
+    registry.register::<Scripted>().unwrap();
+    let server = Server::builder(&store)
+        .only(registry)
+        .shared(stage.clone())
+        .start()
+        .await
+        .unwrap();
+    stage.begun(1).await;
+    clock.set(end + Duration::from_hours(1));
+    stage.gate.open.add_permits(1);
+    ended(&mut job).await;
+    assert_eq!(job.state(), State::Completed);
+    assert!(job.document().completed_at() > Some(end));
+    server.stop().await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,8 @@ use std::{
 };
 
 use rocketjob::{
-    Cancelled, LOST_CLAIM, PANIC, Registry, ServerBuilder, ServerState, TIMEOUT, name, prelude::*,
+    Cancelled, LOST_CLAIM, PANIC, Registry, ServerBuilder, ServerDocument, ServerState, TIMEOUT,
+    name, prelude::*,
 };
 use rocketjob_testing::{Faulty, eventually};
 use serde::{Deserialize, Serialize};
@@ -194,6 +195,34 @@ on_every_store! {
         }
         server.stop().await.unwrap();
         assert_eq!(fixture.store.servers().await.unwrap(), []);
+    }
+
+    /// With the original it stood there for ever.
+    async fn a_server_that_died_while_it_started_is_declared_dead(fixture: &Fixture) {
+        let store = &fixture.store;
+        let dead = ServerDocument {
+            id: store.next_id(),
+            name: "box:1".into(),
+            max_workers: 10,
+            started_at: None,
+            state: ServerState::Starting,
+            heartbeat: None,
+            lease: Some(LEASE),
+            version: "0.1.0".into(),
+            definitions: Vec::new(),
+            filter: None,
+            poll_interval: None,
+        };
+        store.insert_server(&dead).await.unwrap();
+        let server = fixture.server::<Waiting>().heartbeat_interval(HEARTBEAT).lease(LONG);
+        let server = server.start().await.unwrap();
+        eventually("the dead one is gone", async || {
+            let servers = store.servers().await.unwrap();
+            let ids: Vec<_> = servers.iter().map(|server| server.id).collect();
+            (ids == [server.id()]).then_some(())
+        })
+        .await;
+        server.stop().await.unwrap();
     }
 
     /// A thread that dies is replaced, and its job has failed.

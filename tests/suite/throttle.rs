@@ -151,6 +151,19 @@ on_every_store! {
         }
     }
 
+    /// The original's workers waited for a random number of whole seconds where a limit was full.
+    async fn a_free_place_is_taken_at_once(fixture: &Fixture) {
+        let (store, crowd) = (&fixture.store, Crowd::default());
+        // Nobody finds work by looking for it within the time of the test.
+        let server = || fixture.server::<ThreeAtATime>().poll_interval(Duration::from_hours(1)).shared(crowd.clone());
+        let servers = [server().start().await.unwrap(), server().start().await.unwrap()];
+        ThreeAtATime::create_many(store, (0..200).map(|_| ThreeAtATime {})).await.unwrap();
+        all_complete::<ThreeAtATime>(store).await;
+        for server in servers {
+            server.stop().await.unwrap();
+        }
+    }
+
     async fn each_value_of_a_field_is_counted_apart(fixture: &Fixture) {
         let crowd = Crowd::default();
         let jobs = (0..40).map(|number| OneForEach { customer: format!("c{}", number % 4) });

@@ -1,6 +1,6 @@
 //! Unique: of jobs that are alike, one at a time, whoever creates them.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
 use bson::doc;
 use rocketjob::{
@@ -9,10 +9,7 @@ use rocketjob::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    process,
-    stores::{self, Fixture, Kind, on_every_store},
-};
+use crate::stores::on_every_store;
 
 /// One at a time for a customer and a city; a second one is refused.
 #[derive(RocketJob, Serialize, Deserialize, Debug, Clone)]
@@ -345,57 +342,4 @@ on_every_store! {
         assert_eq!(Keeping::query(store).count().await.unwrap(), 1);
         assert_eq!(Replacing::query(store).count().await.unwrap(), 1);
     }
-}
-
-/// What four processes of 50 creates each say, by the word that a line begins with.
-async fn said(fixture: &Fixture, on_conflict: &str) -> [usize; 4] {
-    let children: Vec<_> = (0..4)
-        .map(|_| {
-            process::example("unique")
-                .args(["--store", &fixture.address, "--creates", "50"])
-                .args(["--on-conflict", on_conflict])
-                .stdout(Stdio::piped())
-                .spawn()
-                .expect("the example can be started")
-        })
-        .collect();
-    let mut said = [0; 4];
-    for child in children {
-        let output = child.wait_with_output().await.expect("the example ends");
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).expect("text");
-        for (count, word) in said
-            .iter_mut()
-            .zip(["inserted", "existing", "replaced", "refused"])
-        {
-            *count += text.lines().filter(|line| line.starts_with(word)).count();
-        }
-    }
-    said
-}
-
-async fn several_processes_create_one(fixture: &Fixture) {
-    assert_eq!(said(fixture, "reject").await, [1, 0, 0, 199]);
-    assert_eq!(said(fixture, "return-existing").await, [1, 199, 0, 0]);
-    assert_eq!(said(fixture, "replace").await, [1, 0, 199, 0]);
-    assert_eq!(
-        fixture
-            .store
-            .count(&Filter::all(), rocketjob::ReadFrom::Primary)
-            .await
-            .unwrap(),
-        3
-    );
-}
-
-#[test]
-fn several_processes_create_one_on_sqlite() {
-    let name = "unique::several_processes_on_sqlite";
-    stores::run(Kind::Sqlite, name, several_processes_create_one);
-}
-
-#[test]
-fn several_processes_create_one_on_mongo() {
-    let name = "unique::several_processes_on_mongo";
-    stores::run(Kind::Mongo, name, several_processes_create_one);
 }
