@@ -65,7 +65,7 @@ impl Rate {
 
     /// How much later than booked a job may begin.
     pub fn slack(&self) -> Duration {
-        whole_milliseconds(self.per / 100)
+        whole_milliseconds(self.per / 50)
             .clamp(Duration::from_millis(1), Duration::from_millis(200))
     }
 
