@@ -58,6 +58,7 @@ mod steering;
 mod stores;
 mod supervision;
 mod throttle;
+mod together;
 mod trace;
 mod transaction;
 mod unique;
