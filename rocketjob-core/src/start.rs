@@ -169,7 +169,7 @@ async fn write<S: JobStore + LimitStore + ?Sized>(
 }
 
 fn move_one(limit: &mut StoredLimit, step: &Move, now: Timestamp) -> bool {
-    limit.note_late(step.rate, step.booked, step.late, now);
+    limit.note_late(step.rate, step.late);
     if limit.move_start(step.rate, step.booked, step.start) {
         return true;
     }

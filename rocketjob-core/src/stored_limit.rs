@@ -65,7 +65,7 @@ impl Rate {
 
     /// How much later than booked a job may begin.
     pub fn slack(&self) -> Duration {
-        whole_milliseconds(self.per / 50)
+        whole_milliseconds(self.per / 100)
             .clamp(Duration::from_millis(1), Duration::from_millis(200))
     }
 
@@ -108,8 +108,6 @@ pub struct StoredLimit {
     booked_of: u32,
     /// How far ahead starts are booked.
     lead: Duration,
-    /// When that became longer: starts that were booked before do not tell whether it suffices now.
-    lengthened: Option<Timestamp>,
     /// By time.
     taken: Vec<Taken>,
     /// How many jobs were let go on and have not booked a start yet, and until when that counts.
@@ -127,7 +125,6 @@ impl StoredLimit {
             again: None,
             booked_of: 0,
             lead: Duration::ZERO,
-            lengthened: None,
             taken: Vec::new(),
             promised: None,
         }
@@ -240,24 +237,10 @@ impl StoredLimit {
         moved
     }
 
-    /// A job turned out at `now` to be this much later than it was booked, for `booked`.
-    pub(crate) fn note_late(
-        &mut self,
-        rate: Rate,
-        booked: Timestamp,
-        late: Duration,
-        now: Timestamp,
-    ) {
-        if self
-            .lengthened
-            .is_some_and(|at| booked < later(at, self.lead))
-        {
-            // It was booked before: many are late for the same reason.
-            return;
-        }
+    /// A job was later than it was booked by this much.
+    pub(crate) fn note_late(&mut self, rate: Rate, late: Duration) {
         let longer = self.lead.max(rate.least_lead()) + late;
         self.lead = whole_milliseconds(longer).min(rate.most_lead());
-        self.lengthened = Some(now);
     }
 
     fn take(&mut self, over: Timestamp) {
@@ -330,9 +313,6 @@ impl StoredLimit {
             let lead = i64::try_from(self.lead.as_millis()).unwrap_or(0);
             document.insert("lead", integer(lead));
         }
-        if let Some(lengthened) = self.lengthened {
-            document.insert("lengthened", date(lengthened));
-        }
         if let Some((promised, until)) = self.promised {
             document.insert("promised", integer(promised.into()));
             document.insert("promised_until", date(until));
@@ -372,7 +352,6 @@ impl StoredLimit {
             again: again.and_then(|again| Some(Duration::from_millis(u64::try_from(again).ok()?))),
             booked_of: number(document, "of").unwrap_or(0),
             lead: Duration::from_millis(number(document, "lead").unwrap_or(0).into()),
-            lengthened: time(document, "lengthened"),
             taken,
             promised: number(document, "promised").zip(time(document, "promised_until")),
         }
