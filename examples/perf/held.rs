@@ -103,6 +103,14 @@ impl JobStore for Held {
         self.store().update(patch).await
     }
 
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        self.store().update_and_insert(patch, jobs).await
+    }
+
     async fn promote(&self, limit: usize) -> Result<u64> {
         self.store().promote(limit).await
     }

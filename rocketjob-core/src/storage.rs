@@ -109,6 +109,20 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Atomic and durable like [`settle`](Self::settle). The inner result says why it was refused.
     async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>>;
 
+    /// Makes one change and adds jobs because of it, and says of each job what became of it, as
+    /// [`insert`](Self::insert) does. The inner result says why the change was refused.
+    ///
+    /// Atomic and durable: the change is made and the jobs are there, or neither. A job whose id exists
+    /// or whose key is in use is left out; the change is made all the same.
+    ///
+    /// On a standalone `mongod`, which has no transactions, the jobs are added first, and a crash in
+    /// between leaves them there without the change.
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>>;
+
     /// Makes scheduled jobs that have fallen due ready, and adopts queued jobs that the original
     /// wrote, which carry no mark at all. Says how many were touched, at most `limit`.
     ///

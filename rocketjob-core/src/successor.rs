@@ -1,14 +1,14 @@
 //! Successors: jobs that exist because another one was settled.
 //!
-//! They are stored in the settled document, ids and all, in the same write; then created; then
-//! removed from it. A crash in between leaves them there, and any server goes on: creating a job
-//! whose id exists does nothing. So a chain neither breaks nor forks, without a transaction.
+//! They are stored in the settled document, ids and all, in the same write; then one write creates
+//! them and removes them from it. A crash in between leaves them there, and any server goes on. So a
+//! chain neither breaks nor forks: whoever comes late, even after a successor has come and gone, finds
+//! that they are not in the document any more.
 //!
-//! A successor that goes when it completes leaves no id that exists. It begins only when its
-//! predecessor has forgotten it ([`name::FOLLOWS`]), so that whoever looks there later does not create
-//! it again; and whoever has looked there creates at once, or looks again. What this leaves is a
-//! process that is stopped between its look and its insertion, for as long as the successor lives:
-//! it still creates that again.
+//! A standalone `mongod` has no transactions: there the successors are created first, and then
+//! forgotten. A successor that goes when it completes leaves no id that exists; so it begins only when
+//! its predecessor has forgotten it ([`name::FOLLOWS`]). What this leaves there is a process that is
+//! stopped between its look and its insertion for as long as the successor lives: it creates it again.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -28,11 +28,6 @@ use crate::{
     state::State,
     storage::Storage,
 };
-
-/// Within what time successors are created after they were read.
-const AT_ONCE: Duration = Duration::from_millis(250);
-/// How often it is tried to be in time; a store that is always slower is not waited for.
-const TRIES: usize = 10;
 
 /// The id of a successor of the job `of` that is made at the store's time `now`, behind `earlier`
 /// others: the same for whoever makes it.
@@ -59,7 +54,10 @@ pub(crate) async fn create_others(
     id: ObjectId,
     existing: Option<ObjectId>,
 ) -> Result<()> {
-    let Some((job, successors)) = waiting_successors(store, id).await? else {
+    let Some(job) = store.get(id).await? else {
+        return Ok(());
+    };
+    let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS).cloned() else {
         return Ok(());
     };
     let mut documents = Vec::with_capacity(successors.len());
@@ -70,9 +68,6 @@ pub(crate) async fn create_others(
         }
     }
     documents.retain(|document| Some(document.id()) != existing);
-    if !documents.is_empty() {
-        store.insert(documents).await?;
-    }
     let unchanged = Filter::eq(name::SUCCESSORS, Bson::Array(successors));
     let ended = job.state() == State::Completed && job.destroy_on_complete();
     let change = if ended {
@@ -82,30 +77,9 @@ pub(crate) async fn create_others(
     };
     // Refused when another server was faster, which is as good.
     let guard = Guard::states([job.state()]).matching(unchanged);
-    let _ = store.update(Patch { id, guard, change }).await?;
+    let patch = Patch { id, guard, change };
+    let _ = store.update_and_insert(patch, documents).await?;
     Ok(())
-}
-
-/// The successors of the job `id` that wait to be created, as they stood a moment ago: a process that
-/// was stopped after it had read them does not create what has come and gone meanwhile.
-async fn waiting_successors(
-    store: &dyn Storage,
-    id: ObjectId,
-) -> Result<Option<(JobDocument, Vec<Bson>)>> {
-    for last in (0..TRIES).rev() {
-        let in_time = later(store.now(), AT_ONCE);
-        let Some(job) = store.get(id).await? else {
-            return Ok(None);
-        };
-        let Some(Bson::Array(successors)) = job.get(name::SUCCESSORS) else {
-            return Ok(None);
-        };
-        if store.now() <= in_time || last == 0 {
-            let successors = successors.clone();
-            return Ok(Some((job, successors)));
-        }
-    }
-    Ok(None)
 }
 
 /// Creates successors whose creation was interrupted, of at most `limit` jobs, and says of how many.

@@ -15,6 +15,9 @@ const AUTHENTICATION_FAILED: i32 = 18;
 /// user who may not read them.
 const NO_CHANGE_STREAMS: [i32; 6] = [13, 59, 115, 303, 40324, 40573];
 
+/// A transaction on a standalone server, which has none.
+const NO_TRANSACTIONS: i32 = 20;
+
 /// The server is shutting down, is no longer the primary, or lost another one: the write may or may
 /// not be made, and the same command may succeed on the next primary.
 const INTERRUPTED: [i32; 13] = [
@@ -73,6 +76,11 @@ pub(crate) fn is_existing_collection(error: &DriverError) -> bool {
 /// Whether no change stream can be opened, now and later.
 pub(crate) fn is_without_change_streams(error: &DriverError) -> bool {
     code(error).is_some_and(|code| NO_CHANGE_STREAMS.contains(&code))
+}
+
+/// Whether the server has no transactions.
+pub(crate) fn is_without_transactions(error: &DriverError) -> bool {
+    code(error) == Some(NO_TRANSACTIONS)
 }
 
 /// Whether a command failed because its collection is not there.

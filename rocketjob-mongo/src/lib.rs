@@ -34,6 +34,7 @@ mod frontier;
 mod insert;
 mod inspection;
 mod job_set;
+mod joint;
 mod limit;
 mod place;
 mod query;

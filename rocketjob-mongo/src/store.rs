@@ -23,7 +23,7 @@ use crate::{
     clock::ServerClock,
     error,
     event_ear::EventEar,
-    frontier::{Frontiers, first_of_kinds},
+    frontier::{Frontiers, Place, first_of_kinds},
     schema,
 };
 
@@ -145,6 +145,13 @@ impl MongoStore {
         &self.0.event_ear
     }
 
+    /// Jobs were inserted, of which these are the first of their kinds.
+    fn came(&self, first: impl IntoIterator<Item = (String, Place)>) {
+        for (kind, place) in first {
+            self.frontiers().came(&kind, place);
+        }
+    }
+
     /// Tells all in this process who wait for work that jobs have been changed.
     pub(crate) fn ring(&self, news: News) {
         if news.ready {
@@ -190,9 +197,7 @@ impl JobStore for MongoStore {
         let inserting = self.0.ear.inserting(&jobs);
         let first = first_of_kinds(&jobs);
         let insertions = self.insert_jobs(jobs).await?;
-        for (kind, place) in first {
-            self.frontiers().came(&kind, place);
-        }
+        self.came(first);
         inserting.done();
         Ok(insertions)
     }
@@ -219,6 +224,21 @@ impl JobStore for MongoStore {
         let updated = self.update_job(patch).await;
         self.ring(news);
         updated
+    }
+
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        let news = News::of_patch(&patch);
+        let inserting = self.0.ear.inserting(&jobs);
+        let first = first_of_kinds(&jobs);
+        let written = self.update_and_insert_jobs(patch, jobs).await?;
+        self.came(first);
+        inserting.done();
+        self.ring(news);
+        Ok(written)
     }
 
     async fn promote(&self, limit: usize) -> Result<u64> {

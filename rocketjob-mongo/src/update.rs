@@ -1,7 +1,7 @@
 //! One guarded change, and the job after it.
 
-use bson::{Document, RawDocumentBuf, doc};
-use mongodb::options::ReturnDocument;
+use bson::{Document, RawDocumentBuf, doc, oid::ObjectId};
+use mongodb::{error::Error as DriverError, options::ReturnDocument};
 use rocketjob_core::{Change, Guard, JobDocument, Patch, Refusal, Result, State, integer, name};
 
 use crate::{error, filter, query, store::MongoStore};
@@ -27,11 +27,7 @@ impl MongoStore {
                 Ok(Some(raw)) => return query::decode(&raw).map(Ok),
                 Ok(None) => return self.refusal(&patch).await.map(Err),
                 Err(problem) if error::is_duplicate(&problem) => {
-                    let holder = match error::duplicate_key(&problem) {
-                        Some(key) => self.holder(&key).await?,
-                        None => None,
-                    };
-                    if let Some(holder) = holder {
+                    if let Some(holder) = self.holder_told(&problem).await? {
                         return Ok(Err(Refusal::Existing(holder)));
                     }
                 }
@@ -44,8 +40,16 @@ impl MongoStore {
         ))
     }
 
+    /// Who holds the unique key that an error names, if he still does.
+    pub(crate) async fn holder_told(&self, problem: &DriverError) -> Result<Option<ObjectId>> {
+        match error::duplicate_key(problem) {
+            Some(key) => self.holder(&key).await,
+            None => Ok(None),
+        }
+    }
+
     /// Why the guard of `patch` did not hold.
-    async fn refusal(&self, patch: &Patch) -> Result<Refusal> {
+    pub(crate) async fn refusal(&self, patch: &Patch) -> Result<Refusal> {
         let found = self.jobs().find_one(doc! { name::ID: patch.id }).await;
         Ok(match found.map_err(|error| self.error(error))? {
             None => Refusal::NotFound,

@@ -203,6 +203,18 @@ impl JobStore for SqliteStore {
         }
     }
 
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        self.write(move |session| match settle::update(session, &patch)? {
+            Ok(_) => settle::insert(session, jobs).map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        })
+        .await
+    }
+
     async fn promote(&self, limit: usize) -> Result<u64> {
         let now = self.time();
         self.write(move |session| hold::promote(session, limit, now))

@@ -27,6 +27,7 @@ pub mod settle;
 pub mod stored_limit;
 pub mod time;
 pub mod update;
+pub mod update_and_insert;
 
 use std::time::Duration;
 

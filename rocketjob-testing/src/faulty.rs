@@ -22,6 +22,7 @@ pub enum Call {
     Claim,
     Settle,
     Update,
+    UpdateAndInsert,
     Promote,
     Release,
     NextHeld,
@@ -219,6 +220,15 @@ impl JobStore for Faulty {
 
     async fn update(&self, patch: Patch) -> Result<Result<JobDocument, Refusal>> {
         self.through(Call::Update, self.inner.update(patch)).await
+    }
+
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        let written = self.inner.update_and_insert(patch, jobs);
+        self.through(Call::UpdateAndInsert, written).await
     }
 
     async fn promote(&self, limit: usize) -> Result<u64> {

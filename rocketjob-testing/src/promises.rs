@@ -115,6 +115,14 @@ macro_rules! conformance {
                 lets_a_job_keep_its_own_key
                 loses_no_concurrent_change
                 decides_what_can_be_claimed;
+            update_and_insert:
+                changes_a_job_and_adds_others
+                deletes_a_job_and_adds_others
+                adds_nothing_when_the_change_is_refused
+                leaves_out_what_exists
+                adds_nothing_when_a_key_stands_against_the_change
+                does_either_alone
+                is_done_by_one_of_many;
             promote:
                 makes_due_jobs_ready
                 makes_a_job_ready_whose_time_was_cleared

@@ -67,6 +67,14 @@ impl JobStore for Deadline {
         self.within(self.inner.update(patch)).await
     }
 
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        self.within(self.inner.update_and_insert(patch, jobs)).await
+    }
+
     async fn promote(&self, limit: usize) -> Result<u64> {
         self.within(self.inner.promote(limit)).await
     }

@@ -124,8 +124,8 @@ impl World {
         }
         if perilous && self.chance(30) {
             let fault = *[Fault::Before, Fault::After].get(self.random.usize(0..2))?;
-            let call = *[Call::Settle, Call::Insert, Call::Get, Call::Update]
-                .get(self.random.usize(0..4))?;
+            let call =
+                *[Call::Settle, Call::UpdateAndInsert, Call::Get].get(self.random.usize(0..3))?;
             self.faulty.fail_next(call, fault);
         }
         let claim = job.claim()?;

@@ -72,6 +72,25 @@ impl JobStore for MemoryStore {
         }
     }
 
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        let news = [News::of_patch(&patch), News::of_jobs(&jobs)];
+        let insertions: Vec<_> = {
+            let mut data = self.data();
+            if let Err(refusal) = data.jobs.patch(&patch) {
+                return Ok(Err(refusal));
+            }
+            jobs.into_iter().map(|job| data.jobs.insert(job)).collect()
+        };
+        for news in news {
+            self.0.bell.ring(news);
+        }
+        Ok(Ok(insertions))
+    }
+
     async fn promote(&self, limit: usize) -> Result<u64> {
         let now = self.time();
         let promoted = self.data().jobs.promote(limit, now);

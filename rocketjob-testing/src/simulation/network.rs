@@ -173,6 +173,17 @@ impl JobStore for Network {
         .await
     }
 
+    async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        self.send("update and insert", |world| {
+            async move { world.update_and_insert(patch, jobs).await }.boxed()
+        })
+        .await
+    }
+
     async fn promote(&self, limit: usize) -> Result<u64> {
         self.send("promote", move |world| {
             async move { world.store().promote(limit).await }.boxed()

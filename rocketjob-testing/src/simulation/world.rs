@@ -207,7 +207,13 @@ impl World {
 
     pub(super) async fn insert(&self, jobs: Vec<JobDocument>) -> Result<Vec<Insertion>> {
         let inserted = self.0.store.insert(jobs.clone()).await?;
-        for (job, insertion) in jobs.iter().zip(&inserted) {
+        self.inserted(&jobs, &inserted);
+        self.look();
+        Ok(inserted)
+    }
+
+    fn inserted(&self, jobs: &[JobDocument], insertions: &[Insertion]) {
+        for (job, insertion) in jobs.iter().zip(insertions) {
             if *insertion == Insertion::Inserted {
                 if self.0.ledger.lock().gone.contains(&job.id()) {
                     self.broken(format!("{} was inserted again after it had gone", job.id()));
@@ -215,8 +221,6 @@ impl World {
                 self.link(job.as_document());
             }
         }
-        self.look();
-        Ok(inserted)
     }
 
     /// A link of a chain exists: there is only one of each number.
@@ -359,6 +363,23 @@ impl World {
         }
         self.look();
         Ok(updated)
+    }
+
+    pub(super) async fn update_and_insert(
+        &self,
+        patch: Patch,
+        jobs: Vec<JobDocument>,
+    ) -> Result<Result<Vec<Insertion>, Refusal>> {
+        let (id, delete) = (patch.id, patch.change.delete);
+        let written = self.0.store.update_and_insert(patch, jobs.clone()).await?;
+        if let Ok(insertions) = &written {
+            if delete {
+                self.0.ledger.lock().gone.insert(id);
+            }
+            self.inserted(&jobs, insertions);
+        }
+        self.look();
+        Ok(written)
     }
 
     pub(super) async fn insert_server(&self, server: &ServerDocument) -> Result<()> {
