@@ -25,7 +25,7 @@ use crate::{
     document::JobDocument,
     encoding,
     error::{Error, Result},
-    failure::{JobError, JobResult},
+    failure::{JobError, JobFailure, JobResult, Wish},
     job::Job,
     name,
     restart::next_instance,
@@ -117,6 +117,9 @@ pub struct JobContext {
     inner: Arc<Inner>,
 }
 
+/// Asked right before a job's own code: whether it may begin.
+type Gate = Box<dyn FnOnce() -> bool + Send>;
+
 struct Inner {
     document: JobDocument,
     definition: &'static Definition,
@@ -131,6 +134,7 @@ struct Inner {
     change: Mutex<Change>,
     /// The document as it stands after what was saved on the way; nothing was yet when absent.
     saved: Mutex<Option<Document>>,
+    gate: Mutex<Option<Gate>>,
 }
 
 impl fmt::Debug for JobContext {
@@ -184,6 +188,7 @@ impl JobContext {
                 percent: AtomicU8::new(percent),
                 change: Mutex::new(Change::new()),
                 saved: Mutex::default(),
+                gate: Mutex::default(),
             }),
         }
     }
@@ -385,6 +390,22 @@ impl JobContext {
         self.inner.change.lock().apply(&mut document);
         let id = successor_id(self.id(), now, 0);
         next_instance(self.definition(), &document, id, now, overrides)
+    }
+
+    /// Lets `gate` decide at the last moment, before the job's own code, whether it begins; otherwise
+    /// its claim is handed back. For those who perform jobs.
+    pub fn ask_before_code(&self, gate: impl FnOnce() -> bool + Send + 'static) {
+        *self.inner.gate.lock() = Some(Box::new(gate));
+    }
+
+    /// The job's own code comes next.
+    pub(crate) fn begin(&self) -> JobResult {
+        let gate = self.inner.gate.lock().take();
+        if gate.is_none_or(|gate| gate()) {
+            return Ok(());
+        }
+        let message = "the job was stopped before it began, until the time for it was over";
+        Err(JobError::new(Wish::HandBack, JobFailure::message(message)))
     }
 
     /// Creates successors that an earlier claim on the job has left uncreated.

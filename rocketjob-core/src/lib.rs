@@ -133,7 +133,7 @@ pub use settlement::{Outcome, Settlement, Settling};
 pub use singleton::{SINGLETON_REASON, Singleton};
 pub use slice::{Side, SliceCounts, SliceSet, SliceStore};
 pub use span::PerformSpan;
-pub use start::Starts;
+pub use start::{Beginning, LateStart, Starts, Turn};
 pub use state::{Guard as TransitionGuard, Row, State, TABLE, Transition, sources, target};
 pub use steering::{Act, Ended, Steered, steer_all, steer_one};
 pub use storage::{EventStore, InspectStore, JobStore, LimitStore, ServerStore, Storage};

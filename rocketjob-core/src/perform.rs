@@ -169,10 +169,14 @@ impl<T: Perform> Handler for KindHandler<T> {
 
 /// Performs `job` with the concerns of its kind around it.
 pub(crate) async fn perform<T: Perform>(job: &mut T, context: &JobContext) -> Performed {
-    let performing = match T::callbacks() {
-        Some(callbacks) => callbacks.perform(job, context),
-        None => job.perform(context).boxed_local(),
-    };
+    let performing = async {
+        context.begin()?;
+        match T::callbacks() {
+            Some(callbacks) => callbacks.perform(job, context).await,
+            None => job.perform(context).await,
+        }
+    }
+    .boxed_local();
     let next = Next::new(T::DEFINITION.concerns, context, performing);
     let result = match catching(next.run()).await {
         Ok(result) => result,

@@ -96,7 +96,8 @@ pub async fn release_free_places(
     Ok(released)
 }
 
-/// Makes held jobs ready whose time has come, as their stored limits say, and says how many.
+/// Makes held jobs ready whose time has come, as their stored limits say, and says how much there was
+/// to do: how many limits had fallen due, and how many jobs go on.
 ///
 /// # Errors
 /// Those of the store.
@@ -108,7 +109,7 @@ pub async fn release_due(store: &dyn Storage, limits: &dyn Limits) -> Result<u64
     Ok(released)
 }
 
-/// Lets jobs go on that wait for a limit which has fallen due.
+/// Lets jobs go on that wait for a limit which has fallen due, and says how much was done.
 ///
 /// What is decided is written first, and only one server can: otherwise each of them would let as
 /// many go on. Who dies in between leaves them to the sweep.
@@ -118,18 +119,20 @@ async fn look_at(store: &dyn Storage, limits: &dyn Limits, due: &StoredLimit) ->
     let room = match first.filter(|job| job.hold() == Some(&hold)) {
         // Nobody waits any more, unless a claim is just about to hold a job: then it says so.
         None => return forget(store, due).await,
+        // It tells itself.
+        Some(_) if due.is_rate() => None,
         Some(job) => room(store, limits, &job, &hold).await?,
     };
     let now = store.now();
     let decided = change_limit(store, &due.key, |limit| {
         if limit.next.is_none_or(|next| next > now) {
             // Another server was faster.
-            return 0;
+            return None;
         }
         if limit.is_rate() {
             let wanted = limit.promise(limit.free(now).min(GROUP), now);
             limit.next = Some(limit.next_look(now));
-            return wanted;
+            return Some(wanted);
         }
         // Who performs the kind can tell: where this server does not, one of its jobs asks there.
         let room = room.unwrap_or(usize::from(limit.again.is_some()));
@@ -139,11 +142,11 @@ async fn look_at(store: &dyn Storage, limits: &dyn Limits, due: &StoredLimit) ->
             // Whoever ends a job gives its place on.
             None => None,
         };
-        room.min(GROUP)
+        Some(room.min(GROUP))
     });
-    match decided.await? {
-        Some(wanted) if wanted > 0 => store.release(&hold, wanted).await,
-        _ => Ok(0),
+    match decided.await?.flatten() {
+        Some(wanted) if wanted > 0 => Ok(1 + store.release(&hold, wanted).await?),
+        decided => Ok(u64::from(decided.is_some())),
     }
 }
 
@@ -151,8 +154,8 @@ async fn look_at(store: &dyn Storage, limits: &dyn Limits, due: &StoredLimit) ->
 async fn forget(store: &dyn Storage, due: &StoredLimit) -> Result<u64> {
     let mut limit = due.clone();
     (limit.next, limit.version) = (None, store.next_id());
-    store.swap_limit(Some(due.version), &limit).await?;
-    Ok(0)
+    let done = store.swap_limit(Some(due.version), &limit).await?;
+    Ok(u64::from(done))
 }
 
 /// How many jobs that are held for `hold` may go on, as far as `job`, the first of them, tells.

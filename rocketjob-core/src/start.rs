@@ -1,6 +1,10 @@
 //! Starts in the windows of rates: a claimed job begins at the time for which it was booked, or moves
 //! its booking.
 //!
+//! A busy machine may stop a thread at any moment, and lets it go on much later. So the clock is looked
+//! at once more right before the job's own code: what is late then moves its booking afterwards, while
+//! its place cannot have been given to another start yet.
+//!
 //! What is kept of a rate is one document, and each move replaces it. So the jobs of one process that
 //! come too late at the same time move together.
 
@@ -21,6 +25,38 @@ use crate::{
 
 /// After how long a job asks again that is late although its booking has just been moved.
 const AGAIN: Duration = Duration::from_millis(1);
+
+/// What a claimed job is to do for the windows of its rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// It has none, and begins.
+    Unlimited,
+    /// It begins now.
+    Now,
+    /// It asks again after this time.
+    After(Duration),
+    /// It may not begin, since it has lost its place.
+    Lost,
+}
+
+/// How a job begins, as it turns out at its last look at the clock.
+#[derive(Debug, Clone)]
+pub enum Beginning {
+    /// As it was booked.
+    InTime,
+    /// A little late: it begins, and [`Starts::correct`] moves its bookings.
+    Late(LateStart),
+    /// Too late: it must not begin, since another start may have its place.
+    Missed,
+}
+
+/// A start that was later than it was booked.
+#[derive(Debug, Clone)]
+pub struct LateStart {
+    rates: Vec<(String, Rate)>,
+    booked: Timestamp,
+    began: Timestamp,
+}
 
 /// Lets the jobs of one process begin in time.
 #[derive(Debug, Default)]
@@ -52,9 +88,8 @@ impl Starts {
         Self::default()
     }
 
-    /// Lets a claimed job begin in the windows of its rates, as it is booked at `booked`: says how long
-    /// it has to wait until it asks again, or nothing when it may begin. When it is late, its bookings
-    /// are moved, also that in `booked`. `None` when it may not begin, since it has lost its place.
+    /// Lets a claimed job begin in the windows of its rates, as it is booked at `booked`. When it is
+    /// late, its bookings are moved, also that in `booked`.
     ///
     /// # Errors
     /// Those of the store.
@@ -64,28 +99,24 @@ impl Starts {
         definition: &Definition,
         job: &JobDocument,
         booked: &mut Timestamp,
-    ) -> Result<Option<Duration>> {
+    ) -> Result<Turn> {
         let now = store.now();
-        // What cannot be told now was told at the claim: the job fails for it elsewhere.
-        let limits = limits_of(definition, job, now).unwrap_or_default();
-        let rates: Vec<_> = limits
-            .iter()
-            .filter_map(|limit| Some((&limit.key, limit.rate()?)))
-            .collect();
+        let rates = rates_of(definition, job, now);
         let Some(slack) = rates.iter().map(|(_, rate)| rate.slack() / 2).min() else {
-            return Ok(Some(Duration::ZERO));
+            return Ok(Turn::Unlimited);
         };
         if now > later(*booked, slack) {
             // The later it is, the slower the store and this machine are.
             let late = Duration::try_from(now.duration_since(*booked)).unwrap_or_default();
-            let start = later(now, late.clamp(TOGETHER, MOST_LATE));
-            for (key, rate) in rates {
+            let least = rates.iter().map(|(_, rate)| rate.least_lead()).max();
+            let start = later(now, late.max(least.unwrap_or(AGAIN)).min(MOST_LATE));
+            for (key, rate) in &rates {
                 let late = late.min(MOST_LATE);
                 if !self
-                    .move_start(store, key, rate, *booked, start, late)
+                    .move_start(store, key, *rate, *booked, start, late)
                     .await?
                 {
-                    return Ok(None);
+                    return Ok(Turn::Lost);
                 }
             }
             *booked = start;
@@ -93,10 +124,60 @@ impl Starts {
         let now = store.now();
         if now > later(*booked, slack) {
             // To move it took longer than it was moved by: what it is booked for is over again.
-            return Ok(Some(AGAIN));
+            return Ok(Turn::After(AGAIN));
         }
-        let wait = booked.duration_since(now);
-        Ok(Some(Duration::try_from(wait).unwrap_or_default()))
+        Ok(match Duration::try_from(booked.duration_since(now)) {
+            Ok(wait) if !wait.is_zero() => Turn::After(wait),
+            _ => Turn::Now,
+        })
+    }
+
+    /// Looks at the clock for the last time before the code of a job that is booked at `booked`.
+    pub fn look<S: JobStore + ?Sized>(
+        store: &S,
+        definition: &Definition,
+        job: &JobDocument,
+        booked: Timestamp,
+    ) -> Beginning {
+        let rates = rates_of(definition, job, store.now());
+        let began = store.now();
+        let is_after = |part: fn(&Rate) -> Duration| {
+            let mut rates = rates.iter();
+            rates.any(|(_, rate)| began > later(booked, part(rate)))
+        };
+        if is_after(Rate::most_late) {
+            Beginning::Missed
+        } else if is_after(|rate| rate.slack() / 2) {
+            Beginning::Late(LateStart {
+                rates,
+                booked,
+                began,
+            })
+        } else {
+            Beginning::InTime
+        }
+    }
+
+    /// Moves the bookings of a job to the moment at which it has begun.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn correct<S: JobStore + LimitStore + ?Sized>(
+        &self,
+        store: &S,
+        start: &LateStart,
+    ) -> Result<()> {
+        let LateStart { booked, began, .. } = *start;
+        let late = Duration::try_from(began.duration_since(booked)).unwrap_or_default();
+        for (key, rate) in &start.rates {
+            let moved = self
+                .move_start(store, key, *rate, booked, began, late)
+                .await?;
+            if !moved {
+                tracing::warn!(key, "a start was late, and its place had been given on");
+            }
+        }
+        Ok(())
     }
 
     /// Moves the booking of a job to `start`, or books anew. `false` when there is no place for it.
@@ -147,6 +228,17 @@ impl Starts {
     }
 }
 
+/// The rates of a job.
+fn rates_of(definition: &Definition, job: &JobDocument, now: Timestamp) -> Vec<(String, Rate)> {
+    // What cannot be told now was told at the claim: the job fails for it elsewhere.
+    let limits = limits_of(definition, job, now).unwrap_or_default();
+    let rates = limits.into_iter().filter_map(|limit| {
+        let rate = limit.rate()?;
+        Some((limit.key, rate))
+    });
+    rates.collect()
+}
+
 /// Makes all moves in one step, and tells each what became of it. After an error, those who wait find
 /// nothing told, and try for themselves.
 async fn write<S: JobStore + LimitStore + ?Sized>(
@@ -169,10 +261,11 @@ async fn write<S: JobStore + LimitStore + ?Sized>(
 }
 
 fn move_one(limit: &mut StoredLimit, step: &Move, now: Timestamp) -> bool {
-    limit.note_late(step.rate, step.late);
+    limit.note_late(step.rate, step.booked, step.late, now);
     if limit.move_start(step.rate, step.booked, step.start) {
         return true;
     }
-    let anew = limit.book(step.rate, now, 1, false).pop();
-    anew.is_some_and(|anew| limit.move_start(step.rate, anew, step.start))
+    // What is booked with others is booked for this much later.
+    let at = step.start.checked_sub(TOGETHER).unwrap_or(now);
+    limit.book(step.rate, at, 1, false) == [step.start]
 }

@@ -33,6 +33,9 @@ const TRIES: usize = 10;
 pub(crate) const TOGETHER: Duration = Duration::from_millis(50);
 /// How far a booking is moved at most, and how far ahead it is made.
 pub(crate) const MOST_LATE: Duration = Duration::from_millis(500);
+/// How many times as far ahead as its lead a start is booked at most: jobs that wait are let go on so
+/// much earlier than a place is over, since to let them go on and to claim them takes time as well.
+const AHEAD: u32 = 3;
 /// For how long jobs that were let go on may take to book their starts.
 const PROMISED: Duration = Duration::from_millis(500);
 /// How much time lies between two looks at least.
@@ -54,19 +57,25 @@ pub struct Rate {
 
 impl Rate {
     /// How far ahead of its time a start is booked, at least.
-    fn least_lead(&self) -> Duration {
+    pub(crate) fn least_lead(&self) -> Duration {
         whole_milliseconds(self.per / 32).min(Duration::from_millis(50))
     }
 
     /// And at most.
     fn most_lead(&self) -> Duration {
-        whole_milliseconds(self.per / 4).min(MOST_LATE)
+        whole_milliseconds(self.per / 6).min(MOST_LATE)
     }
 
     /// How much later than booked a job may begin.
     pub fn slack(&self) -> Duration {
         whole_milliseconds(self.per / 100)
             .clamp(Duration::from_millis(1), Duration::from_millis(200))
+    }
+
+    /// How much later than booked a job may begin whose booking is moved afterwards: by the time that
+    /// is left its place is given to nobody else.
+    pub(crate) fn most_late(&self) -> Duration {
+        whole_milliseconds(self.per / 8).min(MOST_LATE)
     }
 
     /// When the place of a start at `start` may be used again. Rounded up, so that few times are kept
@@ -108,6 +117,8 @@ pub struct StoredLimit {
     booked_of: u32,
     /// How far ahead starts are booked.
     lead: Duration,
+    /// When that became longer: starts that were booked before do not tell whether it suffices now.
+    lengthened: Option<Timestamp>,
     /// By time.
     taken: Vec<Taken>,
     /// How many jobs were let go on and have not booked a start yet, and until when that counts.
@@ -125,6 +136,7 @@ impl StoredLimit {
             again: None,
             booked_of: 0,
             lead: Duration::ZERO,
+            lengthened: None,
             taken: Vec::new(),
             promised: None,
         }
@@ -141,7 +153,12 @@ impl StoredLimit {
 
     /// How many starts may be booked at `now` of those by whose number the last one was booked.
     pub fn free(&self, now: Timestamp) -> usize {
-        self.room(self.most(self.booked_of), later(now, self.lead * 2))
+        self.room(self.most(self.booked_of), self.horizon(now))
+    }
+
+    /// Up to when starts are booked at `now`.
+    fn horizon(&self, now: Timestamp) -> Timestamp {
+        later(now, self.lead * AHEAD)
     }
 
     /// Whether starts are booked in it.
@@ -170,7 +187,7 @@ impl StoredLimit {
         let lead = self.lead * (SHRINKS - 1) / SHRINKS;
         self.lead = whole_milliseconds(lead).max(rate.least_lead());
         let (soonest, latest) = if alone {
-            (later(now, self.lead), later(now, self.lead * 2))
+            (later(now, self.lead), self.horizon(now))
         } else {
             (later(now, TOGETHER), later(now, TOGETHER))
         };
@@ -220,10 +237,13 @@ impl StoredLimit {
         next.map_or_else(|| later(now, PROMISED), |next| next.max(later(now, PACE)))
     }
 
-    /// Gives starts back that were booked and not used.
+    /// Gives starts back that were booked and not used. Until then their places are over, since the
+    /// starts before them in these places are no sooner.
     pub fn give_back(&mut self, rate: Rate, starts: &[Timestamp]) {
         for start in starts {
-            self.leave(rate.over(*start));
+            if self.leave(rate.over(*start)) {
+                self.take(*start);
+            }
         }
     }
 
@@ -237,10 +257,24 @@ impl StoredLimit {
         moved
     }
 
-    /// A job was later than it was booked by this much.
-    pub(crate) fn note_late(&mut self, rate: Rate, late: Duration) {
+    /// A job turned out at `now` to be this much later than it was booked, for `booked`.
+    pub(crate) fn note_late(
+        &mut self,
+        rate: Rate,
+        booked: Timestamp,
+        late: Duration,
+        now: Timestamp,
+    ) {
+        if self
+            .lengthened
+            .is_some_and(|at| booked < later(at, self.lead))
+        {
+            // It was booked before: many are late for the same reason.
+            return;
+        }
         let longer = self.lead.max(rate.least_lead()) + late;
         self.lead = whole_milliseconds(longer).min(rate.most_lead());
+        self.lengthened = Some(now);
     }
 
     fn take(&mut self, over: Timestamp) {
@@ -263,10 +297,10 @@ impl StoredLimit {
 
     /// When the next place may be booked that may not at `now`.
     pub fn next_free(&self, now: Timestamp) -> Option<Timestamp> {
-        let ahead = later(now, self.lead * 2);
+        let ahead = self.horizon(now);
         let mut over = self.taken.iter().map(|taken| taken.over);
         let next = over.find(|over| *over > ahead)?;
-        next.checked_sub(self.lead * 2).ok()
+        next.checked_sub(self.lead * AHEAD).ok()
     }
 
     /// A job waits for the limit from `now` on: it is to be looked at when there may be room, or
@@ -313,6 +347,9 @@ impl StoredLimit {
             let lead = i64::try_from(self.lead.as_millis()).unwrap_or(0);
             document.insert("lead", integer(lead));
         }
+        if let Some(lengthened) = self.lengthened {
+            document.insert("lengthened", date(lengthened));
+        }
         if let Some((promised, until)) = self.promised {
             document.insert("promised", integer(promised.into()));
             document.insert("promised_until", date(until));
@@ -352,6 +389,7 @@ impl StoredLimit {
             again: again.and_then(|again| Some(Duration::from_millis(u64::try_from(again).ok()?))),
             booked_of: number(document, "of").unwrap_or(0),
             lead: Duration::from_millis(number(document, "lead").unwrap_or(0).into()),
+            lengthened: time(document, "lengthened"),
             taken,
             promised: number(document, "promised").zip(time(document, "promised_until")),
         }

@@ -188,7 +188,7 @@ impl Claiming<'_> {
             limits.truncate(left);
         }
         let mut round = Round {
-            places: Places::read(self.store, &limits, &self.token, self.now, wanted).await?,
+            places: Places::read(self.store, &limits, &self.token, wanted).await?,
             ..Round::default()
         };
         for (candidate, limits) in candidates.into_iter().zip(limits) {

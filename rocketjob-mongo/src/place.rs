@@ -17,7 +17,8 @@ use futures_util::{
 use jiff::Timestamp;
 use mongodb::options::Hint;
 use rocketjob_core::{
-    Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit, name,
+    JobStore as _, Limit, LimitRule, LimitStore, Rate, Result, State, StoredLimit, change_limit,
+    name,
 };
 
 use crate::{
@@ -58,14 +59,13 @@ impl Places {
         store: &MongoStore,
         jobs: &[Vec<Limit>],
         claim: &str,
-        now: Timestamp,
         wanted: usize,
     ) -> Result<Self> {
         let mut places = Self {
             free: read_free(store, jobs.iter().flatten(), claim).await?,
             ..Self::default()
         };
-        places.book(store, jobs, now, wanted).await?;
+        places.book(store, jobs, wanted).await?;
         let kinds = jobs.iter().flatten().filter_map(|limit| match &limit.rule {
             LimitRule::NoneRuns { kind } => Some(kind),
             _ => None,
@@ -78,13 +78,9 @@ impl Places {
         Ok(places)
     }
 
-    async fn book(
-        &mut self,
-        store: &MongoStore,
-        jobs: &[Vec<Limit>],
-        now: Timestamp,
-        wanted: usize,
-    ) -> Result<()> {
+    async fn book(&mut self, store: &MongoStore, jobs: &[Vec<Limit>], wanted: usize) -> Result<()> {
+        // Not when the claim began: until here it took its time.
+        let now = store.now();
         let mut asked: BTreeMap<&str, (Rate, usize, bool)> = BTreeMap::new();
         for limits in jobs {
             let rates = limits

@@ -38,7 +38,7 @@ pub(crate) struct Crew {
     pub(crate) settler: Outbox,
     pub(crate) tally: Tally,
     pub(crate) starts: Starts,
-    place: Place,
+    pub(crate) place: Place,
     /// By number; numbers are never used again.
     hands: Mutex<BTreeMap<usize, Hand>>,
     /// Threads of workers that were replaced, whose job never ended.

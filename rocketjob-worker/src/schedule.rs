@@ -177,7 +177,8 @@ impl Scheduler {
     }
 
     async fn promote_all(&self, state: &mut State) -> Result<u64> {
-        let mut touched = 0;
+        // First what a rate lets go on: there each millisecond counts.
+        let mut touched = release_due(&*self.store, &*self.registry).await?;
         loop {
             let more = self.store.promote(GROUP).await?;
             touched += more;
@@ -186,7 +187,6 @@ impl Scheduler {
             }
         }
         state.unadopted = false;
-        touched += release_due(&*self.store, &*self.registry).await?;
         state.unseen |= touched > 0 || self.is_due();
         self.look_if_needed(state).await?;
         Ok(touched)

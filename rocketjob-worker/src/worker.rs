@@ -1,11 +1,12 @@
 //! A worker: a thread that performs one job after the other, and knows nothing but a queue.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::future::{Either, select};
+use jiff::Timestamp;
 use rocketjob_core::{
-    Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan, Performed, Result,
-    Settled, Settlement, Store, is_marked, mark_begun,
+    Beginning, Cancelled, Change, ClaimToken, JobContext, JobError, Outcome, PerformSpan,
+    Performed, Result, Settled, Settlement, Starts, Store, Turn, is_marked, mark_begun,
 };
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +156,8 @@ impl Worker {
         incarnation.is_some_and(|id| self.crew.post.may_begin(id))
     }
 
-    /// Waits until the windows of the job's rates let it begin, and says whether they do.
+    /// Waits until the windows of the job's rates let it begin, and says whether they do. They are
+    /// asked again when its code comes next.
     async fn begins_in_time(&self, assignment: &Assignment) -> bool {
         let definition = assignment.handler.definition();
         if definition.concerns.is_empty() {
@@ -171,9 +173,15 @@ impl Worker {
                 .begin(&*self.crew.store, definition, job, &mut booked)
                 .await
             {
-                Ok(Some(Duration::ZERO)) => return true,
-                Ok(Some(wait)) => tokio::time::sleep(wait).await,
-                Ok(None) => return false,
+                Ok(Turn::Unlimited) => return true,
+                Ok(Turn::Now) => {
+                    let (crew, context) = (Arc::clone(&self.crew), assignment.context.clone());
+                    let last_look = move || looks(&crew, &context, booked);
+                    assignment.context.ask_before_code(last_look);
+                    return true;
+                }
+                Ok(Turn::After(wait)) => tokio::time::sleep(wait).await,
+                Ok(Turn::Lost) => return false,
                 Err(error) => {
                     let (id, error) = (job.id(), error.chain());
                     tracing::warn!(%id, error, "cannot tell whether its rate lets the job begin: handing it back");
@@ -189,6 +197,25 @@ impl Worker {
         let mark = mark_begun(assignment.context.document(), assignment.claim.clone());
         let settled = self.crew.store.settle(vec![mark]).await?;
         Ok(settled.first() == Some(&Settled::Accepted))
+    }
+}
+
+/// Looks at the clock right before the job begins, and says whether it still may.
+fn looks(crew: &Arc<Crew>, context: &JobContext, booked: Timestamp) -> bool {
+    let job = context.document();
+    match Starts::look(&*crew.store, context.definition(), job, booked) {
+        Beginning::InTime => true,
+        Beginning::Missed => false,
+        Beginning::Late(start) => {
+            let (id, crew) = (job.id(), Arc::clone(crew));
+            crew.clone().place.spawn(async move {
+                if let Err(error) = crew.starts.correct(&*crew.store, &start).await {
+                    let error = error.chain();
+                    tracing::warn!(%id, error, "cannot note that a start was late");
+                }
+            });
+            true
+        }
     }
 }
 

@@ -13,9 +13,10 @@ use bson::Bson;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use rocketjob::{
-    Callbacks, ClaimRequest, ClaimToken, Created, IdSource, Job, JobContext, JobDocument,
-    JobFailure, Limit, Limits, ManualClock, MemoryStore, NewJob, NoLimits, Registry, Settled,
-    Shared, Starts, Transition, create_successors, name, prelude::*, recover_successors,
+    Beginning, Callbacks, ClaimRequest, ClaimToken, Created, Filter, IdSource, Job, JobContext,
+    JobDocument, JobFailure, Limit, Limits, ManualClock, MemoryStore, NewJob, NoLimits, Registry,
+    Settled, Shared, Starts, Transition, Turn, create_successors, name, prelude::*,
+    recover_successors,
 };
 use rocketjob_testing::{
     Call, Faulty, eventually,
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use crate::mix::{
     kinds::{MixRate, MixReplace, MixRestart},
     note::Notes,
+    plan::RATE,
 };
 
 const LATE: Duration = Duration::from_millis(300);
@@ -90,6 +92,36 @@ async fn a_successor_that_has_come_and_gone_is_not_created_again() {
         .unwrap();
     assert!(store.get(successor.id()).await.unwrap().is_none());
     assert_eq!(MixRestart::query(&store).count().await.unwrap(), 1);
+}
+
+/// A server looked for successors and was stopped; meanwhile others created and performed one, which
+/// left nothing. When it went on, it created it once more: a time of a schedule ran twice.
+#[tokio::test]
+async fn a_successor_that_came_and_went_during_a_pause_is_not_created_again() {
+    let store = Store::new(MemoryStore::new());
+    let folder = tempfile::tempdir().unwrap();
+    let shared = Shared::new().with(Notes::open(&folder.path().join("ledger.txt")).unwrap());
+    let first = MixRestart::new(0, 0, 9).create(&store).await.unwrap();
+    let job = claim::<MixRestart>(&store, 1, &NoLimits).await.unwrap();
+    perform::<MixRestart>(&store, job, &shared).await;
+
+    let paused = Faulty::new(&store);
+    let gone = Arc::new(Mutex::new(None));
+    let others = {
+        let (store, gone, first) = (store.clone(), Arc::clone(&gone), first.id());
+        async move {
+            create_successors(&*store, first).await.unwrap();
+            let successor = MixRestart::query(&store).documents().await.unwrap();
+            let successor = successor.iter().find(|job| job.state() == State::Queued);
+            *gone.lock() = successor.map(JobDocument::id);
+            let filter = Filter::eq(name::ID, successor.unwrap().id());
+            assert_eq!(store.delete(&filter).await.unwrap(), 1);
+        }
+    };
+    paused.before_next(Call::UpdateAndInsert, others);
+    create_successors(&paused, first.id()).await.unwrap();
+    let gone = gone.lock().unwrap();
+    assert!(store.get(gone).await.unwrap().is_none());
 }
 
 /// Lets another job take the place of the one that is about to be claimed, between look and claim.
@@ -158,10 +190,10 @@ async fn a_start_that_is_late_again_is_not_one_in_time() {
     faulty.before_next(Call::SwapLimit, async move { slow.advance(LATE) });
     loop {
         let wait = starts.begin(&faulty, MixRate::DEFINITION, &job, &mut booked);
-        let wait = wait.await;
-        match wait.unwrap().expect("it has its place") {
-            Duration::ZERO => break,
-            wait => clock.advance(wait),
+        match wait.await.unwrap() {
+            Turn::Now => break,
+            Turn::After(wait) => clock.advance(wait),
+            turn => panic!("it has a rate and its place: {turn:?}"),
         }
     }
     let late = store.now().duration_since(booked).as_millis();
@@ -169,6 +201,53 @@ async fn a_start_that_is_late_again_is_not_one_in_time() {
         (0..=10).contains(&late),
         "it begins {late} ms after what it is booked for"
     );
+}
+
+/// A busy machine stopped a thread between the last look at the clock and the job's code: the next
+/// start in its place came too soon after it.
+#[tokio::test]
+async fn a_start_that_is_late_at_the_last_moment_keeps_its_place_for_longer() {
+    let clock = ManualClock::default();
+    let store = Store::new(MemoryStore::with_clock(clock.clone()));
+    let mut registry = Registry::new();
+    registry.register::<MixRate>().unwrap();
+    for number in 0..2 * RATE {
+        let number = i64::try_from(number).unwrap();
+        MixRate::new(number, 0, 1).create(&store).await.unwrap();
+    }
+    let job = claim::<MixRate>(&store, 1, &registry).await.unwrap();
+    let booked = job.started_at().unwrap();
+    for sequence in 2..=RATE as u64 {
+        let other = claim::<MixRate>(&store, sequence, &registry).await;
+        assert_eq!(other.unwrap().started_at(), Some(booked));
+    }
+    let look = || Starts::look(&*store, MixRate::DEFINITION, &job, booked);
+    clock.set(booked);
+    assert!(matches!(look(), Beginning::InTime));
+    clock.advance(Duration::from_millis(100));
+    let Beginning::Late(start) = look() else {
+        panic!("it is not in time: {:?}", look());
+    };
+    Starts::new().correct(&*store, &start).await.unwrap();
+    let began = store.now();
+
+    let second = Duration::from_secs(1);
+    clock.set(rocketjob::later(booked, second + Duration::from_millis(20)));
+    let mut again = Vec::new();
+    for sequence in 100..100 + RATE as u64 {
+        let next = claim::<MixRate>(&store, sequence, &registry).await;
+        again.extend(next.and_then(|job| job.started_at()));
+    }
+    assert!(again.len() >= RATE - 1, "the other places are free");
+    let end = rocketjob::later(began, second);
+    let within = again.iter().filter(|start| **start < end).count();
+    assert_eq!(
+        within,
+        RATE - 1,
+        "in the second from {began} on, besides the late one: {again:?}"
+    );
+    clock.set(rocketjob::later(booked, Duration::from_millis(400)));
+    assert!(matches!(look(), Beginning::Missed));
 }
 
 /// Goes on until it is told to stop.

@@ -68,7 +68,7 @@ fn starts_are_booked_ahead_of_their_time() {
     let ahead = limit.book(rate, next, 1, true);
     assert_eq!(
         ahead,
-        [later(next, lead * 2)],
+        [later(next, lead * AHEAD)],
         "no earlier than its place is over"
     );
     assert_eq!(limit.book(rate, later(next, SECOND), 1, false).len(), 1);
@@ -81,10 +81,19 @@ fn the_lead_grows_when_jobs_are_late_and_becomes_shorter_again() {
         per: SECOND,
     };
     let mut limit = limit();
-    limit.note_late(rate, Duration::from_millis(100));
+    let late = Duration::from_millis(50);
+    limit.note_late(rate, at(-200), late, at(0));
+    limit.note_late(rate, at(-100), late, at(0));
     let start = limit.book(rate, at(0), 1, true)[0];
-    assert!(start > at(100), "{start}");
-    limit.note_late(rate, SECOND * 9);
+    assert!(start > at(50), "{start}");
+    let both = rate.least_lead() + late * 2;
+    assert!(
+        start < later(at(0), both),
+        "{start}: late for the same reason"
+    );
+    limit.note_late(rate, at(300), late, at(400));
+    assert!(limit.lead > late * 2, "it does not suffice either");
+    limit.note_late(rate, at(10_000), SECOND * 9, at(20_000));
     assert!(limit.lead <= rate.most_lead());
     for _ in 0..SHRINKS {
         limit.book(rate, at(0), 0, true);
@@ -103,6 +112,24 @@ fn what_is_given_back_can_be_used_again() {
     assert_eq!(limit.free(at(1)), 0);
     limit.give_back(rate, &starts);
     assert_eq!(limit.free(at(1)), 2);
+}
+
+#[test]
+fn a_place_that_is_given_back_is_free_no_sooner_than_the_start_before_it_is_over() {
+    let rate = Rate {
+        max: 5,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    let mut starts = limit.book(rate, at(0), 5, true);
+    for _ in 0..5 {
+        let next = limit.next_free(starts[0]).unwrap();
+        let ahead = limit.book(rate, next, 5, true);
+        limit.give_back(rate, &ahead);
+        starts.extend(limit.book(rate, next, 5, true));
+        assert_eq!(most_in_a_window(&mut starts), 5, "{starts:?}");
+        starts = starts.split_off(starts.len() - 5);
+    }
 }
 
 #[test]

@@ -144,8 +144,14 @@ impl Look<'_> {
             if let Some(reason) = self.held_for_version(limit) {
                 return Ok(reason);
             }
+            let now = self.store.now();
             let stored = self.store.limit(limit).await?;
-            if let Some(next) = stored.and_then(|stored| stored.next) {
+            let next = stored.and_then(|stored| {
+                // A rate whose next look is being written.
+                let next_start = || stored.next_free(now).unwrap_or(now);
+                stored.next.or_else(|| stored.is_rate().then(next_start))
+            });
+            if let Some(next) = next {
                 let limit = limit.to_owned();
                 return Ok(Reason::HeldForTime { limit, next });
             }
