@@ -241,10 +241,9 @@ async fn a_start_that_is_late_at_the_last_moment_keeps_its_place_for_longer() {
     assert!(again.len() >= RATE - 1, "the other places are free");
     let end = rocketjob::later(began, second);
     let within = again.iter().filter(|start| **start < end).count();
-    assert_eq!(
-        within,
-        RATE - 1,
-        "in the second from {began} on, besides the late one: {again:?}"
+    assert!(
+        within < RATE,
+        "besides the late one in the second from {began} on: {again:?}"
     );
     clock.set(rocketjob::later(booked, Duration::from_millis(400)));
     assert!(matches!(look(), Beginning::Missed));
