@@ -4,6 +4,7 @@
 //! ```text
 //! cargo run --release --example throttle -- --store mongodb running
 //! cargo run --release --example throttle -- --store sqlite running --kill 10
+//! cargo run --release --example throttle -- --store mongodb running --failovers 5
 //! cargo run --release --example throttle -- --store mongodb keys
 //! cargo run --release --example throttle -- --store mongodb rate
 //! ```
@@ -14,6 +15,7 @@
     reason = "a program for a terminal"
 )]
 
+mod failover;
 mod figures;
 mod job;
 mod ledger;

@@ -13,7 +13,9 @@ use rocketjob::{ReadFrom, prelude::*};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    Anything, figures,
+    Anything,
+    failover::Set,
+    figures,
     job::{KeyedJob, PER_SECOND, RUNNING, RUNNING_PER_KEY, RatedJob, ThrottledJob},
     ledger::{self, Entry},
     place::{Kind, Place},
@@ -56,6 +58,9 @@ pub(crate) struct Plan {
     /// How many of the servers are killed and started again, one after the other.
     #[arg(long, default_value_t = 0)]
     kill: usize,
+    /// How often the primary is killed and started again: then `mongod` is a set of three.
+    #[arg(long, default_value_t = 0)]
+    failovers: usize,
     /// After how many seconds it is given up.
     #[arg(long, default_value_t = 600)]
     seconds: u64,
@@ -67,6 +72,7 @@ pub(crate) struct Report {
     what: What,
     jobs: usize,
     killed: usize,
+    failovers: usize,
     begun: usize,
     left: u64,
     most: usize,
@@ -80,7 +86,7 @@ pub(crate) struct Report {
 impl Report {
     /// Whether the limit was never exceeded, was used, and left nothing behind.
     pub(crate) fn holds(&self) -> bool {
-        let is_used = self.killed > 0 || self.used >= self.wanted;
+        let is_used = self.killed + self.failovers > 0 || self.used >= self.wanted;
         self.most <= self.may && is_used && self.left == 0 && self.begun >= self.jobs
     }
 }
@@ -89,8 +95,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} jobs, begun {} times in {:.1} s; servers killed: {}; left in the store: {}",
-            self.jobs, self.begun, self.seconds, self.killed, self.left
+            "{} jobs, begun {} times in {:.1} s; servers killed: {}; primaries killed: {}; left in the store: {}",
+            self.jobs, self.begun, self.seconds, self.killed, self.failovers, self.left
         )?;
         writeln!(
             f,
@@ -156,12 +162,21 @@ impl Drop for Fleet {
 
 pub(crate) async fn run(plan: &Plan) -> Anything<Report> {
     let folder = tempfile::tempdir()?;
-    let place = Place::start(plan.store, folder.path()).await;
-    let store = rocketjob::connect(&place.url).await?;
+    let (mut place, mut set) = (None, None);
+    let url = if plan.failovers > 0 {
+        if plan.store != Kind::Mongodb {
+            return Err("a file has no primary: `--failovers` is for `--store mongodb`".into());
+        }
+        set.insert(Set::start().await?).url()
+    } else {
+        let place = place.insert(Place::start(plan.store, folder.path()).await);
+        place.url.clone()
+    };
+    let store = rocketjob::connect(&url).await?;
     create(plan, &store).await?;
     let ledger = folder.path().join("ledger");
     let mut fleet = Fleet {
-        url: place.url.clone(),
+        url,
         ledger: ledger.clone(),
         workers: plan.workers,
         children: Vec::new(),
@@ -170,12 +185,19 @@ pub(crate) async fn run(plan: &Plan) -> Anything<Report> {
     for _ in 0..plan.servers {
         fleet.children.push(fleet.spawn()?);
     }
-    let killed = watch(plan, &store, &mut fleet, began).await?;
-    let left = store
-        .count(&Filter::And(Vec::new()), ReadFrom::Primary)
-        .await?;
+    let killed = watch(plan, &store, &mut fleet, set.as_mut(), began).await?;
+    let took = began.elapsed();
+    let left = left(&store).await?;
     drop(fleet);
-    report(plan, &ledger, &killed, left, began.elapsed())
+    let failovers = set.map_or(0, |set| set.killed);
+    report(plan, &ledger, &killed, failovers, left, took)
+}
+
+/// How many jobs are left.
+async fn left(store: &Store) -> rocketjob::Result<u64> {
+    store
+        .count(&Filter::And(Vec::new()), ReadFrom::Primary)
+        .await
 }
 
 async fn create(plan: &Plan, store: &Store) -> Anything<()> {
@@ -205,17 +227,21 @@ async fn watch(
     plan: &Plan,
     store: &Store,
     fleet: &mut Fleet,
+    mut set: Option<&mut Set>,
     began: Instant,
 ) -> Anything<BTreeMap<u32, i64>> {
     let mut killed = BTreeMap::new();
     let mut next_kill = began + Duration::from_secs(3);
     while began.elapsed().as_secs() < plan.seconds {
-        if store
-            .count(&Filter::And(Vec::new()), ReadFrom::Primary)
-            .await?
-            == 0
-        {
-            break;
+        match left(store).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            // Between two primaries.
+            Err(error) if plan.failovers > 0 && error.is_transient() => {}
+            Err(error) => return Err(error.into()),
+        }
+        if let Some(set) = &mut set {
+            set.step(plan.failovers).await;
         }
         if killed.len() < plan.kill && Instant::now() >= next_kill {
             let (process, at) = fleet.replace(killed.len() % plan.servers)?;
@@ -231,6 +257,7 @@ fn report(
     plan: &Plan,
     ledger: &Path,
     killed: &BTreeMap<u32, i64>,
+    failovers: usize,
     left: u64,
     took: Duration,
 ) -> Anything<Report> {
@@ -268,6 +295,7 @@ fn report(
         what: plan.what,
         jobs: plan.jobs,
         killed: killed.len(),
+        failovers,
         begun: entries.iter().filter(|entry| entry.begins).count(),
         left,
         most,

@@ -112,11 +112,13 @@ pub trait JobStore: Debug + Send + Sync + 'static {
     /// Makes one change and adds jobs because of it, and says of each job what became of it, as
     /// [`insert`](Self::insert) does. The inner result says why the change was refused.
     ///
-    /// Atomic and durable: the change is made and the jobs are there, or neither. A job whose id exists
-    /// or whose key is in use is left out; the change is made all the same.
+    /// A job whose id exists or whose key is in use is left out; the change is made all the same.
+    /// When the guard does not hold, nothing is added.
     ///
-    /// On a standalone `mongod`, which has no transactions, the jobs are added first, and a crash in
-    /// between leaves them there without the change.
+    /// Atomic and durable, but for MongoDB: there the jobs are added first, at the latest a tenth of a
+    /// second after the look at the guard, by the server's clock. A crash in between leaves them there
+    /// without the change, and of two who do it at the same time both may add theirs: so their ids are
+    /// to be the same for whoever does it.
     async fn update_and_insert(
         &self,
         patch: Patch,

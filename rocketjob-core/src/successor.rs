@@ -1,14 +1,15 @@
 //! Successors: jobs that exist because another one was settled.
 //!
-//! They are stored in the settled document, ids and all, in the same write; then one write creates
-//! them and removes them from it. A crash in between leaves them there, and any server goes on. So a
-//! chain neither breaks nor forks: whoever comes late, even after a successor has come and gone, finds
-//! that they are not in the document any more.
+//! They are stored in the settled document, ids and all, in the same write; then one step of the store
+//! creates them and removes them from it. A crash in between leaves them there, and any server goes on.
+//! So a chain neither breaks nor forks: whoever comes late, even after a successor has come and gone,
+//! finds that they are not in the document any more.
 //!
-//! A standalone `mongod` has no transactions: there the successors are created first, and then
-//! forgotten. A successor that goes when it completes leaves no id that exists; so it begins only when
-//! its predecessor has forgotten it ([`name::FOLLOWS`]). What this leaves there is a process that is
-//! stopped between its look and its insertion for as long as the successor lives: it creates it again.
+//! On MongoDB that step is two writes: the successors are created first, and then forgotten. A successor
+//! that goes when it completes leaves no id that exists; so it begins only when its predecessor has
+//! forgotten it ([`name::FOLLOWS`]), and the server creates none when the look at the predecessor is
+//! older than a tenth of a second. What this leaves is a successor that is created by two servers in
+//! the same tenth of a second, of which one is done before the other one creates it.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},

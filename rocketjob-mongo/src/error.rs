@@ -15,8 +15,8 @@ const AUTHENTICATION_FAILED: i32 = 18;
 /// user who may not read them.
 const NO_CHANGE_STREAMS: [i32; 6] = [13, 59, 115, 303, 40324, 40573];
 
-/// A transaction on a standalone server, which has none.
-const NO_TRANSACTIONS: i32 = 20;
+/// A text that is no number; see `joint`.
+const CONVERSION_FAILURE: i32 = 241;
 
 /// The server is shutting down, is no longer the primary, or lost another one: the write may or may
 /// not be made, and the same command may succeed on the next primary.
@@ -78,9 +78,9 @@ pub(crate) fn is_without_change_streams(error: &DriverError) -> bool {
     code(error).is_some_and(|code| NO_CHANGE_STREAMS.contains(&code))
 }
 
-/// Whether the server has no transactions.
-pub(crate) fn is_without_transactions(error: &DriverError) -> bool {
-    code(error) == Some(NO_TRANSACTIONS)
+/// Whether a document was not inserted since it would have been too late.
+pub(crate) fn is_too_late(error: &DriverError) -> bool {
+    code(error) == Some(CONVERSION_FAILURE)
 }
 
 /// Whether a command failed because its collection is not there.

@@ -1,44 +1,24 @@
-//! One change, and the jobs that are there because of it, in one transaction.
+//! One change, and the jobs that are there because of it.
+//!
+//! Not in a transaction: one whose process is killed or stopped between two of its steps holds its
+//! documents for a minute, and all who write them wait. So the jobs are added first, and only as long
+//! as the look at the guard is not old: the server itself refuses them later, by its own clock, so that
+//! a process that is stopped in between adds nothing when it goes on.
 
-use std::{result, time::Duration};
+use std::time::Duration;
 
-use bson::{Document, RawDocumentBuf};
-use mongodb::{
-    ClientSession, Collection,
-    error::{Error as DriverError, TRANSIENT_TRANSACTION_ERROR, UNKNOWN_TRANSACTION_COMMIT_RESULT},
-    options::{ReadConcern, TransactionOptions},
-};
-use rocketjob_core::{Change, Insertion, JobDocument, Patch, Refusal, Result};
-
-use crate::{
-    error, filter,
-    insert::encoded,
-    schema,
-    store::{MongoStore, durable, primary},
-    update::operators,
+use bson::{Bson, Document, RawDocumentBuf, doc};
+use jiff::Timestamp;
+use rocketjob_core::{
+    Insertion, JobDocument, JobStore as _, Patch, Refusal, Result, date, later, name,
 };
 
-/// How often it is tried while others write the same documents.
-const TRIES: u32 = 12;
-/// How often the server is asked whether it has committed.
-const COMMITS: usize = 5;
-/// For how long the first one lets others go ahead; each does so for longer.
-const PAUSE: Duration = Duration::from_millis(2);
+use crate::{error, filter, insert::encoded, store::MongoStore};
 
-/// What became of one try.
-enum Tried {
-    Done,
-    /// The guard did not hold.
-    Refused,
-    /// A unique key stands against the change.
-    Held(DriverError),
-    /// A unique key or an id stands against one of the jobs.
-    Exists,
-    /// Others write the same documents.
-    Busy(DriverError),
-    /// A standalone server.
-    NoTransactions,
-}
+/// How long after the look at the guard the jobs are added at the latest.
+const AT_ONCE: Duration = Duration::from_millis(100);
+/// How often that is tried; a server that is always slower is not waited for.
+const TRIES: usize = 10;
 
 impl MongoStore {
     pub(crate) async fn update_and_insert_jobs(
@@ -47,156 +27,100 @@ impl MongoStore {
         jobs: Vec<JobDocument>,
     ) -> Result<Result<Vec<Insertion>, Refusal>> {
         let condition = filter::guarded(patch.id, &patch.guard)?;
-        let raw = encoded(&jobs)?;
-        let mut insertions = vec![Insertion::Inserted; jobs.len()];
-        let mut busy = None;
-        for tried in 1..=TRIES {
-            let open = insertions.iter().zip(&raw);
-            let open = open.filter(|(insertion, _)| **insertion == Insertion::Inserted);
-            let open: Vec<_> = open.map(|(_, raw)| raw).collect();
-            if open.is_empty() {
-                let updated = self.update_job(patch).await?;
-                return Ok(updated.map(|_| insertions));
+        let mut insertions = None;
+        for _ in 1..TRIES {
+            let until = later(self.now(), AT_ONCE);
+            if !self.holds(&condition).await? {
+                return self.refusal(&patch).await.map(Err);
             }
-            match self.try_jointly(&condition, &patch.change, open).await? {
-                Tried::Done => return Ok(Ok(insertions)),
-                Tried::Refused => return self.refusal(&patch).await.map(Err),
-                Tried::Held(problem) => {
-                    if let Some(holder) = self.holder_told(&problem).await? {
-                        return Ok(Err(Refusal::Existing(holder)));
-                    }
-                }
-                Tried::Exists => self.mark_existing(&jobs, &mut insertions).await?,
-                Tried::Busy(problem) => {
-                    busy = Some(problem);
-                    tokio::time::sleep(PAUSE * tried).await;
-                }
-                Tried::NoTransactions => return self.insert_and_update(patch, jobs).await,
+            insertions = self.insert_until(&jobs, until).await?;
+            if insertions.is_some() {
+                break;
             }
         }
-        Err(match busy {
-            Some(problem) => self.error(problem),
-            None => error::refused(
-                error::DUPLICATE_KEY,
-                "the holder of a unique key changes too fast to be told",
-            ),
-        })
-    }
-
-    async fn try_jointly(
-        &self,
-        condition: &Document,
-        change: &Change,
-        jobs: Vec<&RawDocumentBuf>,
-    ) -> Result<Tried> {
-        let tried = self
-            .transact(condition, change, jobs)
-            .await
-            .or_else(|problem| {
-                if error::is_without_transactions(&problem) {
-                    Ok(Tried::NoTransactions)
-                } else if problem.contains_label(TRANSIENT_TRANSACTION_ERROR) {
-                    Ok(Tried::Busy(problem))
-                } else {
-                    Err(problem)
-                }
-            });
-        tried.map_err(|problem| self.error(problem))
-    }
-
-    async fn transact(
-        &self,
-        condition: &Document,
-        change: &Change,
-        jobs: Vec<&RawDocumentBuf>,
-    ) -> result::Result<Tried, DriverError> {
-        let mut session = self.client().start_session().await?;
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::local())
-            .write_concern(durable())
-            .selection_criteria(primary())
-            .build();
-        session.start_transaction().with_options(options).await?;
-        let written = self.write_in(&mut session, condition, change, jobs).await;
-        if matches!(written, Ok(Tried::Done)) {
-            commit(&mut session).await?;
-        } else if let Err(error) = session.abort_transaction().await {
-            // The server ends it by itself.
-            tracing::debug!(%error, "a transaction was not ended");
-        }
-        written
-    }
-
-    async fn write_in(
-        &self,
-        session: &mut ClientSession,
-        condition: &Document,
-        change: &Change,
-        jobs: Vec<&RawDocumentBuf>,
-    ) -> result::Result<Tried, DriverError> {
-        // Without the durability of its own that other writes have: the transaction has it.
-        let collection: Collection<RawDocumentBuf> = self.database().collection(schema::JOBS);
-        let condition = condition.clone();
-        let changed = if change.delete {
-            let deletion = collection.find_one_and_delete(condition);
-            deletion.session(&mut *session).await
-        } else if change.is_empty() {
-            collection.find_one(condition).session(&mut *session).await
-        } else {
-            let update = collection.find_one_and_update(condition, operators(change));
-            update.session(&mut *session).await
+        let insertions = match insertions {
+            Some(insertions) => insertions,
+            None if self.holds(&condition).await? => self.insert_jobs(jobs).await?,
+            None => return self.refusal(&patch).await.map(Err),
         };
-        match changed {
-            Ok(None) => return Ok(Tried::Refused),
-            Err(problem) if error::is_duplicate(&problem) => return Ok(Tried::Held(problem)),
-            Ok(Some(_)) => {}
-            Err(problem) => return Err(problem),
-        }
-        match collection.insert_many(jobs).session(session).await {
-            Err(problem) if error::is_duplicate(&problem) => Ok(Tried::Exists),
-            inserted => inserted.map(|_| Tried::Done),
-        }
+        Ok(self.update_job(patch).await?.map(|_| insertions))
     }
 
-    /// Marks those of `jobs` that are there already, or whose key is in use.
-    async fn mark_existing(
+    async fn holds(&self, condition: &Document) -> Result<bool> {
+        let found = self.jobs().find_one(condition.clone()).await;
+        Ok(found.map_err(|error| self.error(error))?.is_some())
+    }
+
+    /// Adds `jobs` unless the server's clock is beyond `until`; then the rest of them is not.
+    async fn insert_until(
         &self,
         jobs: &[JobDocument],
-        insertions: &mut [Insertion],
-    ) -> Result<()> {
-        let rivals = self.rivals(jobs.iter()).await?;
-        for (job, insertion) in jobs.iter().zip(insertions) {
-            if *insertion == Insertion::Inserted
-                && let Some(rival) = rivals.of(job, None)
-            {
-                *insertion = Insertion::Existing(rival);
-            }
+        until: Timestamp,
+    ) -> Result<Option<Vec<Insertion>>> {
+        let mut insertions = Vec::with_capacity(jobs.len());
+        for (job, raw) in jobs.iter().zip(encoded(jobs)?) {
+            let written = self
+                .jobs()
+                .update_one(doc! { name::ID: job.id() }, new_until(&raw, until)?)
+                .upsert(true)
+                .await;
+            insertions.push(match written {
+                Ok(written) if written.upserted_id.is_some() => Insertion::Inserted,
+                Ok(_) => Insertion::Existing(job.id()),
+                Err(problem) if error::is_too_late(&problem) => return Ok(None),
+                Err(problem) if error::is_duplicate(&problem) => {
+                    match self.rivals([job].into_iter()).await?.of(job, None) {
+                        Some(rival) => Insertion::Existing(rival),
+                        // It is gone meanwhile.
+                        None => return Ok(None),
+                    }
+                }
+                Err(problem) => return Err(self.error(problem)),
+            });
         }
-        Ok(())
-    }
-
-    /// In an order in which a crash loses nothing, where there are no transactions.
-    async fn insert_and_update(
-        &self,
-        patch: Patch,
-        jobs: Vec<JobDocument>,
-    ) -> Result<Result<Vec<Insertion>, Refusal>> {
-        let condition = filter::guarded(patch.id, &patch.guard)?;
-        let holds = self.jobs().find_one(condition).await;
-        if holds.map_err(|error| self.error(error))?.is_none() {
-            return self.refusal(&patch).await.map(Err);
-        }
-        let insertions = self.insert_jobs(jobs).await?;
-        Ok(self.update_job(patch).await?.map(|_| insertions))
+        Ok(Some(insertions))
     }
 }
 
-async fn commit(session: &mut ClientSession) -> result::Result<(), DriverError> {
-    for _ in 1..COMMITS {
-        match session.commit_transaction().await {
-            Err(problem) if problem.contains_label(UNKNOWN_TRANSACTION_COMMIT_RESULT) => {}
-            committed => return committed,
-        }
+/// What makes a new document of nothing, and leaves one that is there as it is; beyond `until` it is
+/// an error.
+fn new_until(raw: &RawDocumentBuf, until: Timestamp) -> Result<Vec<Document>> {
+    let document = Document::try_from(raw.as_ref()).map_err(error::unusable)?;
+    // It must not be known to be an error before it is evaluated.
+    let too_late = doc! { "$toInt": { "$concat": ["too late for ", { "$toString": "$_id" }] } };
+    let is_new = doc! { "$eq": [{ "$type": format!("${}", name::STATE) }, "missing"] };
+    let is_late = doc! { "$gt": ["$$NOW", date(until)] };
+    let new = doc! { "$cond": [is_late, too_late, { "$literal": Bson::Document(document) }] };
+    Ok(vec![
+        doc! { "$replaceWith": { "$cond": [is_new, new, "$$ROOT"] } },
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use rocketjob_core::{JobStore as _, Store};
+    use rocketjob_testing::{job, mongod::database};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_server_adds_nothing_that_comes_too_late() {
+        let database = database("joint::too_late").await;
+        let store = MongoStore::connect(database.url()).await.unwrap();
+        let job = job("A").build(&Store::new(store.clone()));
+        let jobs = [job.clone()];
+        let second = Duration::from_secs(1);
+        let past = store.now().checked_sub(second).unwrap();
+        assert_eq!(store.insert_until(&jobs, past).await.unwrap(), None);
+        assert_eq!(store.get(job.id()).await.unwrap(), None);
+
+        let soon = later(store.now(), second);
+        let added = store.insert_until(&jobs, soon).await.unwrap();
+        assert_eq!(added, Some(vec![Insertion::Inserted]));
+        assert_eq!(store.get(job.id()).await.unwrap(), Some(job));
+        let added = store.insert_until(&jobs, soon).await.unwrap();
+        assert_eq!(added, Some(vec![Insertion::Existing(jobs[0].id())]));
+        let late = store.insert_until(&jobs, past).await.unwrap();
+        assert_eq!(late, Some(vec![Insertion::Existing(jobs[0].id())]));
     }
-    session.commit_transaction().await
 }

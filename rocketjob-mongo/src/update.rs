@@ -41,7 +41,7 @@ impl MongoStore {
     }
 
     /// Who holds the unique key that an error names, if he still does.
-    pub(crate) async fn holder_told(&self, problem: &DriverError) -> Result<Option<ObjectId>> {
+    async fn holder_told(&self, problem: &DriverError) -> Result<Option<ObjectId>> {
         match error::duplicate_key(problem) {
             Some(key) => self.holder(&key).await,
             None => Ok(None),

@@ -120,7 +120,6 @@ macro_rules! conformance {
                 deletes_a_job_and_adds_others
                 adds_nothing_when_the_change_is_refused
                 leaves_out_what_exists
-                adds_nothing_when_a_key_stands_against_the_change
                 does_either_alone
                 is_done_by_one_of_many;
             promote:
