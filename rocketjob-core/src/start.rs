@@ -20,7 +20,7 @@ use crate::{
     error::Result,
     registry::limits_of,
     storage::{JobStore, LimitStore},
-    stored_limit::{MOST_LATE, Rate, StoredLimit, TOGETHER, change_limit},
+    stored_limit::{MOST_LATE, Rate, StoredLimit, change_limit},
 };
 
 /// After how long a job asks again that is late although its booking has just been moved.
@@ -265,7 +265,5 @@ fn move_one(limit: &mut StoredLimit, step: &Move, now: Timestamp) -> bool {
     if limit.move_start(step.rate, step.booked, step.start) {
         return true;
     }
-    // What is booked with others is booked for this much later.
-    let at = step.start.checked_sub(TOGETHER).unwrap_or(now);
-    limit.book(step.rate, at, 1, false) == [step.start]
+    limit.book_at(step.rate, step.start)
 }

@@ -219,6 +219,22 @@ impl StoredLimit {
         starts
     }
 
+    /// Books a start for `start`, if a place is over by then.
+    pub(crate) fn book_at(&mut self, rate: Rate, start: Timestamp) -> bool {
+        self.booked_of = rate.max;
+        let most = self.most(rate.max);
+        if self.room(most, start) == 0 {
+            return false;
+        }
+        if self.room(most, Timestamp::MIN) == 0
+            && let Some(first) = self.taken.first().map(|first| first.over)
+        {
+            self.leave(first);
+        }
+        self.take(rate.over(start));
+        true
+    }
+
     /// Promises up to `free` starts to jobs that are let go on, and says how many were not promised
     /// before: else the same starts would be promised again until the first jobs have booked them.
     pub(crate) fn promise(&mut self, free: usize, now: Timestamp) -> usize {

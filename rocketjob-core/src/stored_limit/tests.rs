@@ -133,6 +133,31 @@ fn a_place_that_is_given_back_is_free_no_sooner_than_the_start_before_it_is_over
 }
 
 #[test]
+fn a_start_that_is_booked_for_a_time_leaves_other_places_as_they_are() {
+    let rate = Rate {
+        max: 4,
+        per: SECOND,
+    };
+    let mut limit = limit();
+    let mut starts = Vec::new();
+    for (now, wanted) in [(-300, 1), (-100, 1), (0, 2)] {
+        starts.extend(limit.book(rate, at(now), wanted, true));
+    }
+    assert!(
+        !limit.book_at(rate, at(500)),
+        "all places are taken until then"
+    );
+    // One is over by then, another one a while after this moment.
+    assert!(limit.book_at(rate, at(1050)));
+    starts.push(at(1050));
+    for now in [600, 700, 800, 950, 1000, 1100] {
+        starts.extend(limit.book(rate, at(now), 4, true));
+        assert!(most_in_a_window(&mut starts) <= 4, "{starts:?}");
+    }
+    assert_eq!(starts.len(), 8);
+}
+
+#[test]
 fn who_begins_late_takes_its_place_for_longer() {
     let rate = Rate {
         max: 1,
